@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from generator.frames import build_frames
+from generator.sessions import build_sessions
 from generator.sizes import build_dtypes, build_layouts
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
@@ -18,6 +19,7 @@ BUILDERS: dict[str, Callable[[], dict[str, Any]]] = {
     "frames.json": build_frames,
     "layouts.json": build_layouts,
     "dtypes.json": build_dtypes,
+    "sessions.json": build_sessions,
 }
 
 
