@@ -119,8 +119,8 @@ def attach(code: int = 0) -> Frame:
     return message("ATTACHED", "$ring", code)
 
 
-MAP_TWICE: Step = {"map": "$path", "bytes": Y + 4096}
-MAP_SUM: Step = {"map": "$path", "bytes": SUM + 4096}
+MAP_TWICE: Step = {"map": {"path": "$path", "bytes": Y + 4096}}
+MAP_SUM: Step = {"map": {"path": "$path", "bytes": SUM + 4096}}
 OPEN_TWICE = (*GREET, send(open_model("twice")), expect(TWICE_RING), MAP_TWICE, send(attach()))
 OPEN_SUM = (*GREET, send(open_model("sum")), expect(SUM_RING), MAP_SUM, send(attach()))
 

@@ -4,6 +4,7 @@ from generator.script import (
     ANY,
     EOF,
     GREET,
+    MAP_TWICE,
     MAX_ROWS,
     OPEN_TWICE,
     TWICE_PLANES,
@@ -94,6 +95,10 @@ def two_rings() -> Script:
 
 def refused() -> list[Script]:
     most = 2**53 - 1
+    one_more = [
+        send(open_model("twice", slots=1)),
+        expect(message("RING", 1, "$last", ANY, 1, 1, VERSION, ANY, {})),
+    ]
     return [
         script(
             "OPEN refused",
@@ -121,13 +126,7 @@ def refused() -> list[Script]:
         script(
             "OPEN of more rings than a session may have",
             *GREET,
-            {
-                "repeat": "$rings",
-                "steps": [
-                    send(open_model("twice", slots=1)),
-                    expect(message("RING", 1, "$last", ANY, 1, 1, VERSION, ANY, {})),
-                ],
-            },
+            {"repeat": {"times": "$rings", "steps": one_more}},
             send(open_model("twice", slots=1, id=2)),
             expect(error(2, "TOO_MANY_RINGS", ANY)),
             send(message("CLOSE", 3, "$last")),
@@ -139,7 +138,7 @@ def refused() -> list[Script]:
 
 
 def attached() -> list[Script]:
-    opened_twice = (*GREET, send(open_model("twice")), expect(TWICE_RING), {"map": "$path", "bytes": 12288})
+    opened_twice = (*GREET, send(open_model("twice")), expect(TWICE_RING), MAP_TWICE)
     return [
         script("the name goes with ATTACHED", *OPEN_TWICE, UNLINKED),
         script("a mapping that failed", *opened_twice, send(attach(2011)), UNLINKED, *refusals(UNKNOWN)),

@@ -37,8 +37,8 @@ class Player:
 
     def play(self, steps):
         for step in steps:
-            action = next(iter(step))
-            getattr(self, f"do_{action}")(**step if action in ("map", "repeat") else {"value": step[action]})
+            ((action, value),) = step.items()
+            getattr(self, f"do_{action}")(value)
 
     def do_send(self, value):
         frames = [msgpack.packb(self.filled(frame)) for frame in value]
@@ -75,11 +75,11 @@ class Player:
         assert value is True
         self.socket.close()
 
-    def do_map(self, map, bytes):  # noqa: A002: the step's own words
-        descriptor = os.open(self.filled(map), os.O_RDWR | os.O_CLOEXEC)
+    def do_map(self, value):
+        descriptor = os.open(self.filled(value["path"]), os.O_RDWR | os.O_CLOEXEC)
         try:
-            assert os.fstat(descriptor).st_size >= bytes
-            self.segment = mmap.mmap(descriptor, bytes, mmap.MAP_SHARED)
+            assert os.fstat(descriptor).st_size >= value["bytes"]
+            self.segment = mmap.mmap(descriptor, value["bytes"], mmap.MAP_SHARED)
         finally:
             os.close(descriptor)
 
@@ -98,11 +98,11 @@ class Player:
         layout = struct.Struct(f"<{len(value['values'])}{FORMATS[value['dtype']]}")
         assert list(layout.unpack_from(self.segment, value["offset"])) == value["values"]
 
-    def do_repeat(self, repeat, steps):
+    def do_repeat(self, value):
         before = dict(self.names)
-        for _ in range(self.filled(repeat)):
+        for _ in range(self.filled(value["times"])):
             self.names = dict(before)
-            self.play(steps)
+            self.play(value["steps"])
 
     def receive_frame(self):
         length = struct.unpack("<I", self.receive_bytes(4))[0]
