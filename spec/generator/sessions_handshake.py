@@ -20,6 +20,7 @@ from generator.script import (
     script,
     send,
     send_bytes,
+    send_payload,
     welcome,
 )
 
@@ -83,7 +84,7 @@ def pings() -> list[Script]:
         script(
             "PING with a wider integer",
             *GREET,
-            send_bytes(bytes.fromhex("0b000000" + "92cc08cf0000000000000005")),
+            send_payload(bytes.fromhex("92cc08cf0000000000000005")),
             expect(message("PONG", 5)),
         ),
         script("a client that leaves", *GREET, {"close": True}),
