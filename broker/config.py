@@ -1,0 +1,71 @@
+"""What an operator can set, with the reason for each default."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ringbuf.errors import Code, RingbrokerError
+
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+
+# "auto": what a client does between two requests of a closed loop is shorter; a longer spin buys little.
+AUTO_SPIN_US = 100
+
+
+@dataclass(frozen=True, slots=True)
+class ServeConfig:
+    """One `broker serve`."""
+
+    models: tuple[tuple[str, str], ...]
+    """Pairs of a name and what it names: a file, or a factory `package.module:factory`."""
+    socket_path: str
+    default_slots: int = 64
+    """Slots of a ring whose client leaves it to the broker: as many requests in flight as one client usually has."""
+    max_batch: int = 64
+    """The most rows of one forward call: larger ones rarely gain throughput on a CPU, and always cost latency."""
+    spin: str = "auto"
+    """How long to spin after traffic: `off`, microseconds, or `auto`: 100 us where there are more CPUs than workers."""
+    threads: int | None = None
+    """Threads inside an op; None: the CPU quota."""
+    max_ring_bytes: int = 2**30
+    max_slots: int = 4096
+    """Views and descriptors of every slot are made when a ring opens, 10 us each; this bounds it to 40 ms."""
+    max_rings: int = 64
+    max_connections: int = 256
+
+    def spin_ns(self) -> int:
+        """The spin in nanoseconds; raises ValueError for a setting that is neither `auto`, `off` nor a number."""
+        if self.spin == "off":
+            return 0
+        if self.spin == "auto":
+            return AUTO_SPIN_US * 1000 if usable_cpus() > 1 else 0
+        return int(float(self.spin) * 1000)
+
+
+def usable_cpus() -> int:
+    """The CPUs that this process may use: the smaller of its affinity and its cgroup's quota, at least 1."""
+    cpus = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CGROUP_CPU.read_text().split()
+    except (OSError, ValueError):
+        return cpus
+    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+
+
+def default_socket_path() -> str:
+    """Where broker and clients meet when nothing else is said (spec section 2)."""
+    if path := os.environ.get("RINGBROKER_SOCKET"):
+        return path
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        return f"{runtime}/ringbroker/broker.sock"
+    return f"/tmp/ringbroker-{os.geteuid()}/broker.sock"  # noqa: S108
+
+
+def parse_model(argument: str) -> tuple[str, str]:
+    """Read `NAME=FILE_OR_FACTORY`; raises `RingbrokerError` SIGNATURE_INVALID."""
+    name, found, source = argument.partition("=")
+    if not found or not name or not source:
+        raise RingbrokerError(Code.SIGNATURE_INVALID, "a model is given as NAME=FILE_OR_FACTORY", argument)
+    return name, source

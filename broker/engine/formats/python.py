@@ -1,0 +1,92 @@
+"""Python factories: `package.module:factory`, called without arguments, returns the model.
+
+The model is any callable, most often an `nn.Module`, with its signature in two attributes, and the maxima of its dynamic dims in a third:
+
+    inputs = {"tokens": "I64[batch,seq]"}
+    outputs = {"embedding": "F32[batch,384]"}
+    maxima = {"seq": 256}
+
+It is called with the inputs in that order, and returns a tensor, a tuple in the order of the outputs, or a dict by their names.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from broker.engine import signature as signatures
+from broker.engine.plan import CopyingPlan, Plan
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.wire.messages import Signature
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFactory:
+    """What a factory returned."""
+
+    signature: Signature
+    model: Callable[..., Any]
+
+    def bind(self, threads: int, device: str) -> Plan:
+        """See `plan.Prepared.bind`."""
+        torch.set_num_threads(threads)
+        return CopyingPlan(self.model, self.signature)
+
+
+def prepare(source: str) -> PreparedFactory:
+    """Import the module and call the factory.
+
+    Raises `RingbrokerError` MODEL_NOT_FOUND, FACTORY_FAILED or SIGNATURE_INVALID.
+    """
+    model = _call(_find(source), source)
+    if isinstance(model, torch.nn.Module):
+        model.eval()
+    return PreparedFactory(_signature(model), model)
+
+
+def _find(source: str) -> Callable[[], Any]:
+    module_name, _, name = source.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and (module_name + ".").startswith(error.name + "."):
+            raise RingbrokerError(Code.MODEL_NOT_FOUND, f"there is no module {module_name!r}", source) from error
+        raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {error}", source) from error
+    except Exception as error:
+        raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {_told(error)}", source) from error
+    factory = getattr(module, name, None)
+    if factory is None:
+        raise RingbrokerError(Code.MODEL_NOT_FOUND, f"{module_name!r} has no {name!r}", source)
+    if not callable(factory):
+        raise RingbrokerError(Code.FACTORY_FAILED, f"{name!r} is not callable", source)
+    return factory  # type: ignore[no-any-return]
+
+
+def _call(factory: Callable[[], Any], source: str) -> Callable[..., Any]:
+    try:
+        model = factory()
+    except Exception as error:
+        raise RingbrokerError(Code.FACTORY_FAILED, f"the factory raised {_told(error)}", source) from error
+    if not callable(model):
+        raise RingbrokerError(
+            Code.FACTORY_FAILED, f"the factory returned a {type(model).__name__}, which is not callable", source
+        )
+    return model  # type: ignore[no-any-return]
+
+
+def _signature(model: Callable[..., Any]) -> Signature:
+    declared = {name: getattr(model, name, None) for name in ("inputs", "outputs")}
+    for name, tensors in declared.items():
+        if not isinstance(tensors, dict):
+            raise signatures.invalid(
+                f"the model has no attribute `{name}`, a dict such as {{'image': 'F32[batch,8,8]'}}", name
+            )
+    return signatures.declare(declared["inputs"], declared["outputs"], getattr(model, "maxima", None))
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

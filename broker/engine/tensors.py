@@ -1,0 +1,87 @@
+"""Planes as torch tensors: every tensor that a model sees is a view of the ring's shared memory (spec section 6).
+
+One `torch.frombuffer` per plane when the ring opens. It is given a slice of the mapping's memoryview, and neither `count` nor
+`offset`: torch does not check those, and a wrong one is a SIGSEGV. The views of single rows, which most requests want, are made
+then too: slicing a tensor costs 1.9 us, looking a view up 0.03 us.
+
+All views alias the segment, and keep it mapped for as long as they live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import torch
+
+from ringbuf.layout import PlaneLayout
+from ringbuf.wire.messages import Tensor
+
+TORCH_DTYPES: dict[str, torch.dtype] = {
+    "BOOL": torch.bool,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "U16": torch.uint16,
+    "I16": torch.int16,
+    "U32": torch.uint32,
+    "I32": torch.int32,
+    "U64": torch.uint64,
+    "I64": torch.int64,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F32": torch.float32,
+    "F64": torch.float64,
+}
+DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
+
+Shape = tuple[int, ...]
+
+
+class PlaneTensors:
+    """The inputs, or the outputs, of one ring as tensors."""
+
+    __slots__ = ("_bases", "_batch_axes", "single")
+
+    def __init__(
+        self,
+        buffer: memoryview,
+        slots: int,
+        tensors: Sequence[Tensor],
+        samples: Sequence[Shape],
+        layouts: Sequence[PlaneLayout],
+    ) -> None:
+        """Wrap the planes that lie at `layouts` in `buffer`; `samples` are their rows' shapes, dynamic dims at the maximum."""
+        self._bases = tuple(
+            _wrap(buffer[at.offset : at.offset + slots * at.stride], tensor.dtype, (slots, *sample))
+            for tensor, sample, at in zip(tensors, samples, layouts, strict=True)
+        )
+        self._batch_axes = tuple(tensor.batch_axis for tensor in tensors)
+        self.single: list[tuple[torch.Tensor, ...]] = [self.rows(slot, 1) for slot in range(slots)]
+
+    def rows(self, slot: int, rows: int, samples: Sequence[Shape] | None = None) -> tuple[torch.Tensor, ...]:
+        """Return rows `[slot, slot+rows)` of every plane, as the model wants them: the batch axis where the signature has it.
+
+        With `samples`, each row is the tensor of that shape packed at the row's front: a view with the row's stride.
+        """
+        if samples is None:
+            views = [base[slot : slot + rows] for base in self._bases]
+        else:
+            views = [_packed(base, slot, rows, sample) for base, sample in zip(self._bases, samples, strict=True)]
+        return tuple(_with_batch_axis(view, axis) for view, axis in zip(views, self._batch_axes, strict=True))
+
+
+def _wrap(memory: memoryview, dtype: str, shape: Shape) -> torch.Tensor:
+    return torch.frombuffer(memory, dtype=TORCH_DTYPES[dtype]).view(shape)
+
+
+def _packed(base: torch.Tensor, slot: int, rows: int, sample: Shape) -> torch.Tensor:
+    row_stride = base.stride(0)
+    strides = [prod(sample[axis + 1 :]) for axis in range(len(sample))]
+    return base.as_strided((rows, *sample), (row_stride, *strides), slot * row_stride)
+
+
+def _with_batch_axis(view: torch.Tensor, axis: int | None) -> torch.Tensor:
+    """Move the rows from the front to the model's batch axis; without one, there is one row, and it is the tensor."""
+    if axis is None:
+        return view[0]
+    return view if axis == 0 else view.movedim(0, axis)

@@ -1,0 +1,241 @@
+"""The event loop: sockets, and the sans-IO peers behind them. The only place that reads from and writes to connections.
+
+A peer takes bytes (`receive`) and has bytes to send (`out`). The loop reads whatever is there, sends what it can, and never
+blocks on a client: one that does not read is first read no more, and then closed (spec section 10).
+
+After traffic the loop spins for a while on the connection that was last heard, by receives that do not block, before it
+sleeps in epoll: a receive that finds its data is one system call where epoll needs two, and a sleep costs 20 us more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import select
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+log = logging.getLogger("broker.loop")
+
+MAX_UNSENT_BYTES = 2**20  # spec section 10
+SEND_TIMEOUT_NS = 10 * 10**9
+TICK_NS = 10**9
+_RECEIVES_PER_SPIN = 16  # 0.7 us each, so that other sockets are looked at every 12 us
+
+
+class Peer(Protocol):
+    """What the loop needs of a session, a handshake, an admin connection."""
+
+    connection: Connection
+    out: bytearray
+    ended: bool
+
+    @property
+    def receive_bytes(self) -> int:
+        """The most bytes to read at once."""
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        """Take bytes."""
+
+    def closed(self) -> None:
+        """The connection is gone."""
+
+
+class Connection:
+    """One socket and its peer; the peer may be replaced by another (a handshake by its session)."""
+
+    __slots__ = ("events", "fd", "opened_ns", "peer", "receive", "send", "sock", "stalled_ns")
+
+    def __init__(self, sock: socket.socket, peer: Peer, now_ns: int) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.receive = sock.recv  # bound once: a lookup less on every request
+        self.send = sock.send
+        self.opened_ns = now_ns
+        self.stalled_ns: int | None = None
+        self.events = select.EPOLLIN
+        self.become(peer)
+
+    def become(self, peer: Peer) -> None:
+        """Give the socket to another peer."""
+        self.peer = peer
+        peer.connection = self
+
+
+class Loop:
+    """Waits for sockets, and moves bytes."""
+
+    def __init__(self, spin_ns: int, clock_ns: Callable[[], int]) -> None:
+        self.connections: dict[int, Connection] = {}
+        self.on_tick: list[Callable[[int], None]] = []
+        """Called about once a second with the time."""
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._clock_ns = clock_ns
+        self._epoll = select.epoll()
+        self._hot: Connection | None = None
+        self._next_tick_ns = 0
+        self._spin_ns = spin_ns
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever `fd` is readable."""
+        self._callbacks[fd] = callback
+        self._epoll.register(fd, select.EPOLLIN)
+
+    def unwatch(self, fd: int) -> None:
+        """Stop watching `fd`."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def add(self, sock: socket.socket, peer: Peer) -> Connection:
+        """Take a connected socket over."""
+        sock.setblocking(False)
+        connection = Connection(sock, peer, self._clock_ns())
+        self.connections[connection.fd] = connection
+        self._epoll.register(connection.fd, connection.events)
+        return connection
+
+    def poll(self, *, may_wait: bool) -> None:
+        """Receive everything that is there; with `may_wait`, wait until there is something, or a second has passed."""
+        events = self._epoll.poll(0)
+        if not events and may_wait:
+            if self._spin():
+                return
+            events = self._epoll.poll(TICK_NS / 1e9)
+        now_ns = self._clock_ns()
+        for fd, mask in events:
+            connection = self.connections.get(fd)
+            if connection is not None:
+                self._serve(connection, mask, now_ns)
+            elif fd in self._callbacks:
+                self._callbacks[fd]()
+        if now_ns >= self._next_tick_ns:
+            self._tick(now_ns)
+
+    def flush(self, connection: Connection) -> None:
+        """Send what the connection's peer has to send, as far as the socket takes it."""
+        peer = connection.peer
+        out = peer.out
+        if out:
+            try:
+                sent = connection.send(out)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.close(connection)
+                return
+            if sent == len(out):
+                out.clear()
+                connection.stalled_ns = None
+            elif sent:
+                del out[:sent]
+                connection.stalled_ns = self._clock_ns()
+            elif connection.stalled_ns is None:
+                connection.stalled_ns = self._clock_ns()
+        if peer.ended and not out:
+            self.close(connection)
+        elif connection.stalled_ns is not None or connection.events != select.EPOLLIN:
+            self._adjust(connection)
+
+    def close(self, connection: Connection) -> None:
+        """Close the connection and tell its peer."""
+        if self.connections.pop(connection.fd, None) is None:
+            return
+        if self._hot is connection:
+            self._hot = None
+        self._epoll.unregister(connection.fd)
+        connection.sock.close()
+        connection.peer.closed()
+
+    def close_all(self) -> None:
+        """Close every connection, then the loop."""
+        for connection in list(self.connections.values()):
+            self.close(connection)
+        self._epoll.close()
+
+    def _spin(self) -> bool:
+        """Receive from the hot connection until the spin is over or another socket is ready; True if something was served."""
+        hot = self._hot
+        if hot is None or hot.events != select.EPOLLIN:
+            return False
+        receive, clock_ns = hot.receive, self._clock_ns
+        end_ns = clock_ns() + self._spin_ns
+        while True:
+            for _ in range(_RECEIVES_PER_SPIN):
+                try:
+                    data = receive(hot.peer.receive_bytes)
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    data = b""
+                self._take(hot, data, clock_ns())
+                return True
+            if self._epoll.poll(0):
+                return False
+            if clock_ns() >= end_ns:
+                self._hot = None
+                return False
+
+    def _serve(self, connection: Connection, mask: int, now_ns: int) -> None:
+        if mask & select.EPOLLOUT:
+            self.flush(connection)
+        if not mask & ~select.EPOLLOUT or connection.fd not in self.connections:
+            return
+        if not connection.events & select.EPOLLIN:
+            if mask & (select.EPOLLHUP | select.EPOLLERR):  # gone while we waited for it to read
+                self.close(connection)
+            return
+        try:
+            data = connection.receive(connection.peer.receive_bytes)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._take(connection, data, now_ns)
+
+    def _take(self, connection: Connection, data: bytes, now_ns: int) -> None:
+        if not data:
+            self.close(connection)
+            return
+        if self._spin_ns:
+            self._hot = connection
+        connection.peer.receive(data, now_ns)
+        if connection.peer.out or connection.peer.ended:
+            self.flush(connection)
+
+    def _adjust(self, connection: Connection) -> None:
+        """Ask epoll for what the connection now waits for."""
+        peer = connection.peer
+        events = 0 if peer.ended or len(peer.out) > MAX_UNSENT_BYTES else select.EPOLLIN
+        if peer.out:
+            events |= select.EPOLLOUT
+        if events != connection.events:
+            connection.events = events
+            self._epoll.modify(connection.fd, events)
+
+    def _tick(self, now_ns: int) -> None:
+        self._next_tick_ns = now_ns + TICK_NS
+        for connection in list(self.connections.values()):
+            stalled_ns = connection.stalled_ns
+            if stalled_ns is not None and now_ns - stalled_ns > SEND_TIMEOUT_NS:
+                log.warning("client does not read, closing", extra={"unsent_bytes": len(connection.peer.out)})
+                self.close(connection)
+        for callback in self.on_tick:
+            callback(now_ns)
+
+
+def accept_all(listener: socket.socket, take: Callable[[socket.socket], None]) -> bool:
+    """Accept every connection that waits; False where the process has no descriptor left for one."""
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                log.error("no descriptor left to accept a connection", extra={"error": error.strerror})
+                return False
+            continue  # the client was gone before it was accepted
+        with contextlib.suppress(OSError):
+            take(sock)

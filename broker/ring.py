@@ -1,0 +1,138 @@
+"""A ring as the broker sees it: its segment, its planes as tensors, and which of its rows are in flight (spec section 6).
+
+What a client can write is never asked: which rows are whose is kept here, in private memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from broker.batcher import RingQueue
+from broker.engine.models import Model
+from broker.engine.signature import Sample, sample_of
+from broker.engine.tensors import PlaneTensors
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.layout import PAGE_BYTES, PlaneGeometry, lay_out, tensor_bytes
+from ringbuf.segment import Segment
+from ringbuf.wire import messages
+from ringbuf.wire.messages import Descriptor, Plane
+
+Shape = tuple[int, ...]
+
+DEFAULT_RING_BYTES = 8 * 2**20  # the default ring of any model fits several times into a container's 64 MB /dev/shm
+
+
+class Ring:
+    """One open ring. Its tensors alias the segment, which is unmapped when the last of them is gone."""
+
+    def __init__(self, number: int, model: Model, slots: int, samples: list[Shape], create: Callable[[int], Segment]) -> None:
+        tensors = (*model.signature.inputs, *model.signature.outputs)
+        layout = lay_out(
+            slots, [PlaneGeometry(tensor.dtype, sample) for tensor, sample in zip(tensors, samples, strict=True)]
+        )
+        self.number = number
+        self.model = model
+        self.slots = slots
+        self.max_batch = model.max_batch
+        self.max_rows = min(slots, model.max_batch)
+        self.segment = create(layout.segment_bytes)
+        self.attached = False
+        self.queue = RingQueue()
+        self._in_flight = bytearray(slots)
+
+        split = len(model.signature.inputs)
+        names = ["in"] * split + ["out"] * (len(tensors) - split)
+        self.planes = tuple(
+            Plane(tensor.name, direction, tensor.dtype, sample, at.offset, at.stride, tensor.batch_axis, "cpu")
+            for tensor, direction, sample, at in zip(tensors, names, samples, layout.planes, strict=True)
+        )
+        self.in_planes, self.out_planes = self.planes[:split], self.planes[split:]
+        buffer = self.segment.buffer
+        self.inputs = PlaneTensors(buffer, slots, tensors[:split], samples[:split], layout.planes[:split])
+        self.outputs = PlaneTensors(buffer, slots, tensors[split:], samples[split:], layout.planes[split:])
+        # What a request for one full row says, and what its answer does: compared and sent as they are.
+        self.single_inputs = [descriptors(self.in_planes, slot, 1) for slot in range(slots)]
+        self.single_outputs = [descriptors(self.out_planes, slot, 1) for slot in range(slots)]
+
+    def is_in_flight(self, slot: int, rows: int) -> bool:
+        """Whether any of the rows belongs to a request that has no answer yet."""
+        if rows == 1:
+            return self._in_flight[slot] == 1
+        return self._in_flight.find(1, slot, slot + rows) >= 0
+
+    def claim(self, slot: int, rows: int) -> None:
+        """Mark the rows as the broker's."""
+        if rows == 1:
+            self._in_flight[slot] = 1
+        else:
+            self._in_flight[slot : slot + rows] = b"\x01" * rows
+
+    def release(self, slot: int, rows: int) -> None:
+        """Mark the rows as the client's."""
+        if rows == 1:
+            self._in_flight[slot] = 0
+        else:
+            self._in_flight[slot : slot + rows] = bytes(rows)
+
+    def message(self, request_id: int) -> messages.Ring:
+        """The RING that tells the client all about it."""
+        segment = messages.SegmentInfo("path", self.segment.path, self.segment.size_bytes)
+        return messages.Ring(
+            request_id, self.number, segment, self.slots, self.max_rows, self.model.version, self.planes, messages.NOTHING
+        )
+
+
+def descriptors(
+    planes: tuple[Plane, ...], slot: int, rows: int, samples: tuple[Shape, ...] | None = None
+) -> tuple[Descriptor, ...]:
+    """The descriptors of rows `[slot, slot+rows)`, at full size or of the given sample shapes."""
+    shapes = samples or tuple(plane.sample for plane in planes)
+    return tuple(
+        (plane.offset + slot * plane.stride, (rows, *shape), plane.dtype)
+        for plane, shape in zip(planes, shapes, strict=True)
+    )
+
+
+def open_ring(
+    number: int, model: Model, ask: messages.Open, limits: messages.Limits, default_slots: int, create: Callable[[int], Segment]
+) -> Ring:
+    """Open the ring that an OPEN asks for.
+
+    `create` makes a segment of so many bytes. Raises `RingbrokerError`: UNKNOWN_DIM, MAXIMUM_MISSING, MAXIMUM_TOO_LARGE,
+    TOO_MANY_SLOTS, RING_TOO_LARGE or SHM_FULL.
+    """
+    maxima = _maxima(model, ask)
+    tensors = (*model.signature.inputs, *model.signature.outputs)
+    samples = [_at_maximum(sample_of(tensor), maxima) for tensor in tensors]
+    slot_bytes = sum(tensor_bytes(tensor.dtype, sample) for tensor, sample in zip(tensors, samples, strict=True))
+    slots = ask.slots or max(1, min(default_slots, DEFAULT_RING_BYTES // slot_bytes))
+    if slots > limits.slots:
+        raise RingbrokerError(Code.TOO_MANY_SLOTS, f"{limits.slots} slots are the most", "slots")
+    if slots * slot_bytes + (len(tensors) + 1) * PAGE_BYTES > limits.segment_bytes:
+        raise RingbrokerError(
+            Code.RING_TOO_LARGE, f"{slots} slots of {slot_bytes} bytes are over the {limits.segment_bytes} allowed", "slots"
+        )
+    return Ring(number, model, slots, samples, create)
+
+
+def _maxima(model: Model, ask: messages.Open) -> dict[str, int]:
+    """The largest size of every dynamic dim in this ring."""
+    dims = model.signature.dims
+    for dim, asked in ask.maxima.items():
+        if dim not in dims:
+            raise RingbrokerError(Code.UNKNOWN_DIM, f"the model has the dims {sorted(dims)}", f"maxima.{dim}")
+        most = dims[dim]
+        if asked < 1 or (most is not None and asked > most):
+            raise RingbrokerError(Code.MAXIMUM_TOO_LARGE, f"1 to {most or 'any size'} is allowed", f"maxima.{dim}")
+    maxima = {}
+    for dim, most in dims.items():
+        size = ask.maxima.get(dim, most)
+        if size is None:
+            raise RingbrokerError(Code.MAXIMUM_MISSING, f"the model leaves {dim!r} open", f"maxima.{dim}")
+        maxima[dim] = size
+    return maxima
+
+
+def _at_maximum(sample: Sample, maxima: dict[str, int]) -> Shape:
+    return tuple(maxima[dim] if isinstance(dim, str) else dim for dim in sample)
+

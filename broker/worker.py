@@ -1,0 +1,114 @@
+"""The worker: one thread that runs to completion. Receive everything that is there, run one batch, answer, and again.
+
+While a model runs, requests gather in the sockets; so under load the next batch forms by itself, and without load nothing
+waits for anything. There is no queue between threads, no second thread, no timer.
+
+One request's way: `Loop.poll` reads it, `Session.receive` decodes and checks it, `Batcher.start` makes it part of a batch,
+`Worker._run` gives the model views of its rows, `Session.answer` writes the RESULT, `Loop.flush` sends it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import traceback
+from collections.abc import Callable
+
+from broker.batcher import Batch, Batcher, Request
+from broker.engine.models import inference_mode
+from broker.loop import Loop
+from ringbuf.errors import Code, RingbrokerError
+
+log = logging.getLogger("broker.worker")
+
+_IDLE_NS = 10**9  # a second without a batch: time to collect garbage
+_GC_THRESHOLD = 100_000  # a backstop for a worker that is never idle
+
+
+class Worker:
+    """Runs the batches of all sessions on one loop."""
+
+    def __init__(self, loop: Loop, batcher: Batcher, clock_ns: Callable[[], int]) -> None:
+        self.is_stopping = False
+        self._loop = loop
+        self._batcher = batcher
+        self._clock_ns = clock_ns
+        self._collect_at_ns: int | None = None
+        loop.on_tick.append(self._collect_when_idle)
+
+    def run(self) -> None:
+        """Serve until `is_stopping`."""
+        gc.collect()
+        gc.freeze()  # the models never become garbage
+        gc.set_threshold(_GC_THRESHOLD, 50, 100)
+        batcher, poll = self._batcher, self._loop.poll
+        with inference_mode():
+            while not self.is_stopping:
+                poll(may_wait=not batcher.has_waiting)
+                if batcher.has_waiting:
+                    batch = batcher.start(self._clock_ns())
+                    if batcher.expired:
+                        self._answer_expired()
+                    if batch is not None:
+                        self._run(batch)
+
+    def _run(self, batch: Batch) -> None:
+        """Run one batch and answer its requests; one that fails with several in it is run again, one by one."""
+        ring = batch.ring
+        started_ns = self._clock_ns()
+        try:
+            if batch.rows == 1 and batch.samples is None:
+                inputs, outputs = ring.inputs.single[batch.slot], ring.outputs.single[batch.slot]
+            else:
+                samples = batch.samples
+                inputs = ring.inputs.rows(batch.slot, batch.rows, samples and samples.inputs)
+                outputs = ring.outputs.rows(batch.slot, batch.rows, samples and samples.outputs)
+            ring.model.plan.run(inputs, outputs)
+        except (Exception, SystemExit) as error:
+            self._failed(batch, error)
+            return
+        finished_ns = self._clock_ns()
+        self._batcher.finish(batch)
+        session = batch.requests[0].session
+        session.answer(batch, started_ns, finished_ns)
+        self._loop.flush(session.connection)
+        self._collect_at_ns = finished_ns + _IDLE_NS
+
+    def _failed(self, batch: Batch, error: BaseException) -> None:
+        """Answer with the error; among several requests, find out which it belongs to."""
+        if len(batch.requests) > 1:
+            for request in batch.requests:
+                self._run(Batch(batch.ring, request.slot, request.rows, batch.samples, [request]))
+            return
+        request = batch.requests[0]
+        self._batcher.finish(batch)
+        told = error if isinstance(error, RingbrokerError) else _model_failed(error)
+        log.error(
+            "model failed",
+            extra={
+                "model": batch.ring.model.name,
+                "session": request.session.number,
+                "trace": request.trace,
+                "traceback": "".join(traceback.format_exception(error)),
+            },
+        )
+        self._refuse(request, told)
+
+    def _answer_expired(self) -> None:
+        expired = self._batcher.expired
+        for request in expired:
+            self._refuse(request, RingbrokerError(Code.DEADLINE_EXCEEDED, "the deadline passed before it was run"))
+        expired.clear()
+
+    def _refuse(self, request: Request, error: RingbrokerError) -> None:
+        request.session.refuse_request(request, error)
+        self._loop.flush(request.session.connection)
+
+    def _collect_when_idle(self, now_ns: int) -> None:
+        if self._collect_at_ns is not None and now_ns >= self._collect_at_ns:
+            self._collect_at_ns = None
+            gc.collect()
+
+
+def _model_failed(error: BaseException) -> RingbrokerError:
+    return RingbrokerError(Code.MODEL_FAILED, f"the model raised {type(error).__name__}")
