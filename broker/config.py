@@ -14,7 +14,7 @@ _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 AUTO_SPIN_US = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServeConfig:
     """One `broker serve`."""
 

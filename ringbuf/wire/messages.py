@@ -292,16 +292,26 @@ def encode_frame(message: Message) -> bytes:
 def _explain(payload: bytes, error: Exception, kinds: dict[int, type[Message]]) -> RingbrokerError:
     """Say which of the three codes a payload earns that did not decode."""
     if not isinstance(error, msgspec.ValidationError):
-        return RingbrokerError(Code.BAD_MSGPACK, "the payload is not one msgpack value")
-    kind = _kind_of(payload, kinds)
+        return _malformed()
+    try:
+        items = _items_decoder.decode(payload)
+    except msgspec.ValidationError:  # not an array
+        items = ()
+    except _NOT_MSGPACK:  # the decoder stopped at a wrong field before it saw that the payload is cut short
+        return _malformed()
+    kind = _kind_of(items, kinds)
     if kind is None:
         return RingbrokerError(Code.UNKNOWN_MESSAGE, "not a message that this side receives")
     text, _, place = str(error).partition(" - at ")
     return RingbrokerError(Code.INVALID_FIELD, text, field_path.of(kind, place))
 
 
-def _kind_of(payload: bytes, kinds: dict[int, type[Message]]) -> type[Message] | None:
+def _malformed() -> RingbrokerError:
+    return RingbrokerError(Code.BAD_MSGPACK, "the payload is not one msgpack value")
+
+
+def _kind_of(items: tuple[msgspec.Raw, ...], kinds: dict[int, type[Message]]) -> type[Message] | None:
     try:
-        return kinds.get(msgspec.msgpack.decode(_items_decoder.decode(payload)[0], type=int))
+        return kinds.get(msgspec.msgpack.decode(items[0], type=int))
     except (*_NOT_MSGPACK, IndexError):
         return None

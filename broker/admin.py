@@ -1,0 +1,59 @@
+"""The admin socket, `SOCKET.admin`: one line asks, one JSON document answers, and the connection ends.
+
+`status` is all that there is to ask yet. The client's half, `ask`, is what `broker status` calls.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from broker.loop import Connection
+from ringbuf.errors import Code, RingbrokerError
+
+SUFFIX = ".admin"
+_MAX_LINE_BYTES = 1024
+
+Commands = dict[str, Callable[[], dict[str, Any]]]
+
+
+class AdminPeer:
+    """One admin connection."""
+
+    receive_bytes = _MAX_LINE_BYTES
+
+    def __init__(self, commands: Commands) -> None:
+        self.connection: Connection
+        self.out = bytearray()
+        self.ended = False
+        self._commands = commands
+        self._line = b""
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        """Answer once the line is whole."""
+        self._line += data
+        line, newline, _ = self._line.partition(b"\n")
+        if not newline and len(line) < _MAX_LINE_BYTES:
+            return
+        command = self._commands.get(line.decode(errors="replace"))
+        answer = command() if command else {"error": "unknown command", "commands": sorted(self._commands)}
+        self.out += json.dumps(answer).encode()
+        self.ended = True
+
+    def closed(self) -> None:
+        """The connection is gone."""
+
+
+def ask(socket_path: str, command: str, timeout_s: float = 5.0) -> dict[str, Any]:
+    """Ask the broker on `socket_path`; raises `RingbrokerError` BROKER_LOST where none answers."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(timeout_s)
+            sock.connect(socket_path + SUFFIX)
+            sock.sendall(command.encode() + b"\n")
+            answer = b"".join(iter(lambda: sock.recv(65536), b""))
+    except OSError as error:
+        raise RingbrokerError(Code.BROKER_LOST, f"no broker answers on {socket_path}: {error}") from error
+    return json.loads(answer)  # type: ignore[no-any-return]

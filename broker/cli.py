@@ -1,0 +1,200 @@
+"""The `broker` command.
+
+    broker serve NAME=FILE_OR_FACTORY ...     serve models on a Unix socket
+    broker models | status                    ask a live broker
+    broker infer MODEL input.npy -o out.npy   one inference from files
+
+torch is imported by `serve` alone, so the other commands start fast.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from broker import admin, log
+from broker.config import ServeConfig, default_socket_path, parse_model
+from broker.engine.signature import written
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.wire.messages import Tensor
+
+if TYPE_CHECKING:
+    from broker.catalog import Catalog
+
+DEMO = ("digits", "broker.demo:digits")
+
+socket_option = click.option(
+    "--socket", "socket_path", default=default_socket_path, show_default="per user", help="The broker's Unix socket."
+)
+
+
+def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Print a `RingbrokerError` as one line, and exit with 1."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except RingbrokerError as error:
+            click.echo(f"broker: error {int(error.code)} {error}", err=True)
+            sys.exit(1)
+
+    return run
+
+
+@click.group()
+@click.version_option(version("ringbroker"), prog_name="broker")
+def main() -> None:
+    """ringbroker: PyTorch models beside your service, through shared memory."""
+
+
+@main.command()
+@click.argument("models", nargs=-1, metavar="[NAME=FILE_OR_FACTORY]...")
+@click.option("--demo", is_flag=True, help="Serve the built-in digits classifier as `digits`.")
+@socket_option
+@click.option("--slots", default=ServeConfig.default_slots, show_default=True, type=click.IntRange(1, 4096), help="Slots of a ring whose client does not say.")
+@click.option("--max-batch", default=ServeConfig.max_batch, show_default=True, type=click.IntRange(1, 4096), help="The most rows of one forward call.")
+@click.option("--spin", default=ServeConfig.spin, show_default=True, metavar="auto|off|US", help="How long to spin after traffic before sleeping.")
+@click.option("--threads", type=click.IntRange(1), help="Threads inside an op.  [default: the CPU quota]")
+@click.option("--max-connections", default=ServeConfig.max_connections, show_default=True, type=click.IntRange(1), help="The most connections at a time.")
+@click.option("--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]))
+@reports_errors
+def serve(models: tuple[str, ...], *, demo: bool, log_format: str, slots: int, spin: str, **options: Any) -> None:
+    """Serve models until SIGTERM.
+
+    FILE is an exported program (.pt2); FACTORY is package.module:factory, called without arguments, found on the Python path
+    or beside you.
+    """
+    chosen = tuple(parse_model(argument) for argument in models) + ((DEMO,) if demo else ())
+    if not chosen:
+        raise click.UsageError("name at least one model as NAME=FILE_OR_FACTORY, or try --demo")
+    if len({name for name, _ in chosen}) < len(chosen):
+        raise click.UsageError("two models have the same name")
+    config = ServeConfig(chosen, default_slots=slots, spin=spin, **options)
+    try:
+        config.spin_ns()
+    except ValueError:
+        raise click.BadParameter("auto, off, or microseconds", param_hint="--spin") from None
+    log.configure(log_format)
+    try:
+        from broker.supervisor import serve as run  # noqa: PLC0415  torch takes seconds to import
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"`broker serve` needs {error.name}: pip install 'ringbroker[serve]'") from error
+    run(config, lambda catalog: _announce(catalog, config))
+
+
+@main.command()
+@socket_option
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@reports_errors
+def models(socket_path: str, *, as_json: bool) -> None:
+    """List the models of a live broker: names, versions, signatures."""
+    import ringbroker  # noqa: PLC0415
+
+    with ringbroker.connect(socket_path, timeout=5) as client:
+        served = client.models()
+    if as_json:
+        click.echo(json.dumps([_model_as_dict(model) for model in served], indent=2))
+        return
+    for model in served:
+        click.echo(f"{model.name}  versions {', '.join(model.versions)}  pool {model.pool}")
+        for direction, tensors in (("in ", model.signature.inputs), ("out", model.signature.outputs)):
+            for tensor in tensors:
+                click.echo(f"  {direction} {tensor.name}: {written(tensor)}")
+        for dim, maximum in model.signature.dims.items():
+            click.echo(f"  dim {dim}: {'any size' if maximum is None else f'1 to {maximum}'}")
+
+
+@main.command()
+@socket_option
+@reports_errors
+def status(socket_path: str) -> None:
+    """Show the counters of a live broker, as JSON."""
+    click.echo(json.dumps(admin.ask(socket_path, "status"), indent=2))
+
+
+@main.command()
+@click.argument("model")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--output", "output_path", type=click.Path(dir_okay=False, path_type=Path), help="Write .npy, or .npz for several outputs; else print.")
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds.")
+@socket_option
+@reports_errors
+def infer(model: str, inputs: tuple[str, ...], output_path: Path | None, timeout: float, socket_path: str) -> None:
+    """Run MODEL once. An INPUT is a .npy file, as NAME=FILE where the model has several; its first axis is the batch."""
+    import ringbroker  # noqa: PLC0415
+
+    arrays = dict(_read_input(argument) for argument in inputs)
+    rows = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)
+    with ringbroker.connect(socket_path, timeout=5) as client:
+        with client.open(model, slots=rows, maxima=_maxima(client, model, arrays)) as opened:
+            results = opened(*[arrays[""]], timeout=timeout) if "" in arrays else opened(**arrays, timeout=timeout)
+    _write(results, output_path)
+
+
+def _read_input(argument: str) -> tuple[str, np.ndarray[Any, Any]]:
+    name, found, path = argument.partition("=")
+    if not found:
+        name, path = "", argument
+    try:
+        return name, np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{path}: {error}") from error
+
+
+def _maxima(client: Any, name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, int]:
+    """The dims that the model leaves open, as large as these arrays need."""
+    served = next((model for model in client.models() if model.name == name), None)
+    if served is None:
+        raise RingbrokerError(Code.UNKNOWN_MODEL, "the broker serves no model of that name", name)
+    maxima: dict[str, int] = {}
+    for tensor in served.signature.inputs:
+        array = arrays.get(tensor.name, arrays.get(""))
+        for dim, size in zip(tensor.shape, () if array is None else array.shape, strict=False):
+            if isinstance(dim, str) and dim in served.signature.dims:
+                maxima[dim] = max(size, maxima.get(dim, 1))
+    return maxima
+
+
+def _write(results: Any, path: Path | None) -> None:
+    if path is None:
+        click.echo(results)
+    elif isinstance(results, dict):
+        np.savez(path, **results)
+    else:
+        np.save(path, results)
+
+
+def _model_as_dict(model: Any) -> dict[str, Any]:
+    def tensors(side: tuple[Tensor, ...]) -> dict[str, str]:
+        return {tensor.name: written(tensor) for tensor in side}
+
+    signature = model.signature
+    return {
+        "name": model.name,
+        "versions": list(model.versions),
+        "pool": model.pool,
+        "inputs": tensors(signature.inputs),
+        "outputs": tensors(signature.outputs),
+        "dims": signature.dims,
+    }
+
+
+def _announce(catalog: Catalog, config: ServeConfig) -> None:
+    click.echo(f"serving on {config.socket_path}")
+    for model in catalog.models.values():
+        ins = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.inputs)
+        outs = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.outputs)
+        click.echo(f"  {model.name}  ({ins}) -> ({outs})  from {model.source}")
+    first = next(iter(catalog.models))
+    click.echo(f"call it:  broker infer {first} input.npy --socket {config.socket_path}")
+    click.echo(f"     or:  ringbroker.connect({config.socket_path!r}).open({first!r})")
+    sys.stdout.flush()

@@ -1,0 +1,123 @@
+"""The listening socket: its path, its lock, and the connections that come in until their HELLO is read.
+
+One broker holds a path: it holds a lock on `PATH.lock` for as long as it lives, so a socket that a dead broker left can be told
+from a live one and is replaced. The socket's mode is 0600, and a directory made for it 0700.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from broker.loop import Loop, accept_all
+from broker.session import Handshake
+from broker.stats import Stats
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.wire.messages import Hello
+
+log = logging.getLogger("broker.listener")
+
+HANDSHAKE_TIMEOUT_NS = 5 * 10**9  # spec section 4
+_MAX_PATH_BYTES = 107  # sun_path holds 108 with its terminating zero
+_BACKLOG = 1024  # one that is full answers EAGAIN, which some dialers take for final
+
+
+def lock(path: str) -> IO[bytes]:
+    """Hold the path for this process; raises `RingbrokerError` SOCKET_IN_USE or SOCKET_INVALID.
+
+    The lock lasts as long as the file that is returned.
+    """
+    try:
+        Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = Path(path + ".lock").open("ab")
+    except OSError as error:
+        raise RingbrokerError(Code.SOCKET_INVALID, f"cannot make it: {error.strerror}", path) from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        held.close()
+        raise RingbrokerError(Code.SOCKET_IN_USE, "a live broker holds this socket", path) from error
+    return held
+
+
+def listen(path: str) -> socket.socket:
+    """Bind `path`, replacing a socket that a dead broker left; call it holding the lock.
+
+    Raises `RingbrokerError` SOCKET_INVALID.
+    """
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        raise RingbrokerError(Code.SOCKET_INVALID, f"a socket's path has at most {_MAX_PATH_BYTES} bytes", path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        _remove_socket(path)
+        umask = os.umask(0o177)
+        try:
+            listener.bind(path)
+        finally:
+            os.umask(umask)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise RingbrokerError(Code.SOCKET_INVALID, f"cannot make it: {error.strerror}", path) from error
+    return listener
+
+
+def _remove_socket(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise RingbrokerError(Code.SOCKET_INVALID, "it exists and is not a socket", path)
+        Path(path).unlink()
+
+
+class Door:
+    """Accepts connections, reads their HELLO, and hands them on."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        loop: Loop,
+        stats: Stats,
+        max_connections: int,
+        on_hello: Callable[[Handshake, Hello], None],
+    ) -> None:
+        self._listener = listener
+        self._loop = loop
+        self._stats = stats
+        self._max_connections = max_connections
+        self._on_hello = on_hello
+        self._is_watching = False
+        self._watch(0)
+        loop.on_tick += [self._watch, self._expire]
+
+    def _watch(self, _now_ns: int) -> None:
+        if not self._is_watching:
+            self._is_watching = True
+            self._loop.watch(self._listener.fileno(), self._accept)
+
+    def _accept(self) -> None:
+        if not accept_all(self._listener, self._take):
+            self._is_watching = False  # until the next tick: a listener that stays readable would keep the loop busy
+            self._loop.unwatch(self._listener.fileno())
+
+    def _take(self, sock: socket.socket) -> None:
+        is_full = len(self._loop.connections) >= self._max_connections
+        handshake = Handshake(self._stats, self._on_hello)
+        connection = self._loop.add(sock, handshake)
+        if is_full:
+            text = f"{self._max_connections} connections are the most"
+            handshake.fail(RingbrokerError(Code.TOO_MANY_CONNECTIONS, text, retry_after_ms=1000))
+            self._loop.flush(connection)
+
+    def _expire(self, now_ns: int) -> None:
+        for connection in list(self._loop.connections.values()):
+            peer = connection.peer
+            if isinstance(peer, Handshake) and not peer.ended and now_ns - connection.opened_ns > HANDSHAKE_TIMEOUT_NS:
+                peer.fail(RingbrokerError(Code.HANDSHAKE_TIMEOUT, "no HELLO came within 5 seconds"))
+                self._loop.flush(connection)

@@ -1,0 +1,121 @@
+"""`broker serve`: puts the parts together, and takes them apart again. One process for now.
+
+Order matters at the start: the lock first, so that nothing of a live broker is touched; then the models, so that a broker which
+listens can answer; then the sockets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from broker import admin, listener
+from broker.batcher import Batcher
+from broker.catalog import Catalog
+from broker.config import ServeConfig, usable_cpus
+from broker.engine import models
+from broker.loop import Loop, accept_all
+from broker.session import Handshake, House, Session
+from broker.stats import ModelStats, Stats, model_as_dict
+from broker.worker import Worker
+from ringbuf.segment import SegmentStore
+from ringbuf.wire.framing import MAX_PAYLOAD_BYTES
+from ringbuf.wire.messages import Hello, Limits
+
+log = logging.getLogger("broker.supervisor")
+
+now_ns = time.monotonic_ns
+
+
+def serve(config: ServeConfig, on_ready: Callable[[Catalog], None]) -> None:
+    """Serve until SIGTERM or SIGINT; `on_ready` is called when connections are accepted.
+
+    Raises `RingbrokerError`, with a code that spec/errors.json marks `load`, when it cannot start.
+    """
+    with listener.lock(config.socket_path):
+        segments = SegmentStore(config.socket_path)
+        if swept := segments.sweep():
+            log.info("removed segments that a dead broker left", extra={"segments": swept})
+        threads = config.threads or usable_cpus()
+        catalog = Catalog(
+            models.load(name, source, max_batch=config.max_batch, threads=threads) for name, source in config.models
+        )
+        broker = Broker(config, catalog, segments)
+        on_ready(catalog)
+        broker.run()
+
+
+class Broker:
+    """The sockets, the sessions and the worker of one process."""
+
+    def __init__(self, config: ServeConfig, catalog: Catalog, segments: SegmentStore) -> None:
+        self._config = config
+        self._catalog = catalog
+        self._started_ns = now_ns()
+        self._session_numbers = itertools.count(1)
+        self._stats = Stats(models={name: ModelStats() for name in catalog.models})
+        self._loop = Loop(config.spin_ns(), now_ns)
+        batcher = Batcher()
+        limits = Limits(MAX_PAYLOAD_BYTES, config.max_ring_bytes, config.max_slots, config.max_rings)
+        self._house = House(catalog, batcher, self._stats, limits, config.default_slots, segments.create)
+        self._worker = Worker(self._loop, batcher, now_ns)
+        self._admin_listener = listener.listen(config.socket_path + admin.SUFFIX)
+        self._listener = listener.listen(config.socket_path)
+        self._door = listener.Door(self._listener, self._loop, self._stats, config.max_connections, self._begin)
+        self._loop.watch(self._admin_listener.fileno(), self._accept_admin)
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loop.watch(self._wake, lambda: None)
+
+    def run(self) -> None:
+        """Serve until a signal, then close every connection and remove the sockets."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        try:
+            self._worker.run()
+        finally:
+            for path in (self._config.socket_path, self._config.socket_path + admin.SUFFIX):
+                Path(path).unlink(missing_ok=True)
+            self._listener.close()
+            self._admin_listener.close()
+            self._loop.close_all()
+            log.info("stopped")
+
+    def _stop(self, number: int, _frame: object) -> None:
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        self._worker.is_stopping = True
+        os.eventfd_write(self._wake, 1)  # epoll goes back to sleep after a signal; this wakes it
+
+    def _begin(self, handshake: Handshake, hello: Hello) -> None:
+        """A HELLO was read: from here on the socket is a session's."""
+        session = Session(next(self._session_numbers), hello, self._house, now_ns())
+        handshake.connection.become(session)
+        self._stats.sessions += 1
+
+    def _accept_admin(self) -> None:
+        accept_all(self._admin_listener, lambda sock: self._loop.add(sock, admin.AdminPeer({"status": self._status})) and None)
+
+    def _status(self) -> dict[str, Any]:
+        sessions = [c.peer for c in self._loop.connections.values() if isinstance(c.peer, Session)]
+        rings = [ring for session in sessions for ring in session.rings.values()]
+        served = self._catalog.models
+        return {
+            "pid": os.getpid(),
+            "socket": self._config.socket_path,
+            "uptime_s": round((now_ns() - self._started_ns) / 1e9, 1),
+            "open_sessions": len(sessions),
+            "open_rings": len(rings),
+            "segment_bytes": sum(ring.segment.size_bytes for ring in rings),
+            "in_flight": sum(len(session.in_flight) for session in sessions),
+            **self._stats.as_dict(),
+            "models": {
+                name: {"version": served[name].version, "source": served[name].source}
+                | model_as_dict(stats, served[name].plan.ledger.outputs_bytes)
+                for name, stats in self._stats.models.items()
+            },
+        }
