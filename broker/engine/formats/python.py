@@ -34,7 +34,16 @@ class PreparedFactory:
     def bind(self, threads: int, device: str) -> Plan:
         """See `plan.Prepared.bind`."""
         torch.set_num_threads(threads)
-        return CopyingPlan(self.model, self.signature)
+        return CopyingPlan(_direct(self.model), self.signature)
+
+
+def _direct(model: Callable[..., Any]) -> Callable[..., Any]:
+    """The module's `forward` where nothing hooks into its call: looking for hooks costs 0.7 us at every request."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    if not isinstance(model, torch.nn.Module) or any(getattr(model, name) for name in hooks):
+        return model
+    is_plain = type(model).__call__ is torch.nn.Module.__call__ and model._compiled_call_impl is None
+    return model.forward if is_plain else model
 
 
 def prepare(source: str) -> PreparedFactory:
