@@ -1,0 +1,61 @@
+"""The models that the benchmarks serve, and run in process for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import nn
+
+KB4, KB602, MB16 = 1024, 150_528, 4 * 2**20  # floats: 4 KB, an image of 3x224x224, 16 MB
+
+
+class Tiny(nn.Module):
+    """One small op on 64 bytes: what is left of a round trip is the broker's."""
+
+    inputs: ClassVar = {"x": "F32[batch,16]"}
+    outputs: ClassVar = {"y": "F32[batch,16]"}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x)
+
+
+class Reading(nn.Module):
+    """Reads every float of its input."""
+
+    outputs: ClassVar = {"y": "F32[batch,1]"}
+
+    def __init__(self, floats: int) -> None:
+        super().__init__()
+        self.inputs = {"x": f"F32[batch,{floats}]"}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1, keepdim=True)
+
+
+class Trivial(Reading):
+    """Reads one float of its input: what is left is transport."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :1]
+
+
+class Mlp(nn.Sequential):
+    """The small scorer of the fraud or ranking kind: 64 floats to one score."""
+
+    inputs: ClassVar = {"x": "F32[batch,64]"}
+    outputs: ClassVar = {"y": "F32[batch,1]"}
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        super().__init__(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+
+
+def _of(kind: Callable[[int], nn.Module], floats: int) -> Callable[[], nn.Module]:
+    return lambda: kind(floats)
+
+
+tiny, mlp = Tiny, Mlp
+reading_4kb, reading_16mb = _of(Reading, KB4), _of(Reading, MB16)
+trivial_4kb, trivial_602kb, trivial_16mb = _of(Trivial, KB4), _of(Trivial, KB602), _of(Trivial, MB16)
