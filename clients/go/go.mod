@@ -1,0 +1,3 @@
+module ringbroker
+
+go 1.27
