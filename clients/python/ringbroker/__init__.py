@@ -1,0 +1,100 @@
+"""ringbroker: run models that a broker on this machine serves, through shared memory, without copies.
+
+    with ringbroker.connect() as client, client.open("digits", slots=64) as model:
+        with model.acquire(rows=1) as lease:
+            lease.inputs["image"][:] = image              # numpy view of shared memory, [rows, *sample]
+            logits = lease.infer(timeout=0.1)["logits"]   # numpy view of shared memory, valid until release
+        logits = model(image[np.newaxis])                 # the same in one call, with copies
+
+`Client` and `Model` may be shared by any number of threads; a `Lease` is one thread's. Connect after a fork, not
+before it.
+
+Everything that goes wrong is an `Error` with a stable `code`, a `text` for people, the `path` of the offending field or
+None, and `is_retryable`. The classes:
+
+    Error                       (a ringbuf.errors.RingbrokerError)
+      ProtocolError             1xxx  the broker refused what was sent; the session ended
+      RingError                 2xxx
+        TooManyRows             more rows than max_rows
+        AttachFailed            the segment could not be mapped
+        LeaseReleased           used or released after its release
+        LeaseBusy               its last request is still in flight
+      ModelError                3xxx
+        UnknownModel
+        UnknownVersion
+      CapacityError             4xxx
+        Timeout                 also a TimeoutError: the call's own time was up
+          DeadlineExceeded      the broker's word for it
+          AcquireTimeout        no free rows in time
+        Cancelled
+        ShmFull
+      ExecutionError            5xxx
+        ModelFailed             the model raised
+      LifecycleError            6xxx
+        BrokerLost              also a ConnectionError; retryable, the next call connects again
+        ClientClosed
+        NotSupported
+        BadAnswer               the broker broke the protocol; the connection was closed
+"""
+
+from ringbroker.client import Client, connect
+from ringbroker.errors import (
+    AcquireTimeout,
+    AttachFailed,
+    BadAnswer,
+    BrokerLost,
+    Cancelled,
+    CapacityError,
+    ClientClosed,
+    DeadlineExceeded,
+    Error,
+    ExecutionError,
+    LeaseBusy,
+    LeaseReleased,
+    LifecycleError,
+    ModelError,
+    ModelFailed,
+    NotSupported,
+    ProtocolError,
+    RingError,
+    ShmFull,
+    Timeout,
+    TooManyRows,
+    UnknownModel,
+    UnknownVersion,
+)
+from ringbroker.lease import Lease, Result
+from ringbroker.model import Model
+from ringbuf.errors import Code
+
+__all__ = [
+    "AcquireTimeout",
+    "AttachFailed",
+    "BadAnswer",
+    "BrokerLost",
+    "Cancelled",
+    "CapacityError",
+    "Client",
+    "ClientClosed",
+    "Code",
+    "DeadlineExceeded",
+    "Error",
+    "ExecutionError",
+    "Lease",
+    "LeaseBusy",
+    "LeaseReleased",
+    "LifecycleError",
+    "Model",
+    "ModelError",
+    "ModelFailed",
+    "NotSupported",
+    "ProtocolError",
+    "Result",
+    "RingError",
+    "ShmFull",
+    "Timeout",
+    "TooManyRows",
+    "UnknownModel",
+    "UnknownVersion",
+    "connect",
+]

@@ -1,0 +1,208 @@
+"""One connection to a broker: its socket, what goes out, and its end. Reading is the `Reader`'s (spec sections 2 to 4).
+
+Sending never blocks: what the socket does not take is kept in `unsent`, and whoever reads sends it when it can. So a
+broker that waits for us to read before it reads itself is always read.
+
+The end comes once: `error` is set, the socket is shut down, and every call in flight gets the error as its answer. The
+descriptors are closed by the last thread that uses them, so that none reads from a descriptor of somebody else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import TypeVar
+
+from ringbroker.call import Answer, Call
+from ringbroker.errors import Error, error_of, fresh
+from ringbroker.protocol import Protocol
+from ringbroker.reader import Reader
+from ringbuf.errors import Code
+from ringbuf.wire import messages
+
+A = TypeVar("A", bound=messages.Message)
+
+
+class Connection:
+    """A session in progress, shared by any number of threads."""
+
+    __slots__ = (
+        "_abandoned", "_reader", "_send", "_send_error", "_sending", "_socket", "_watchers",
+        "error", "protocol", "receive", "unsent", "wait",
+    )  # fmt: skip
+
+    def __init__(self, connected: socket.socket, spin_ns: int) -> None:
+        """Take over a connected socket."""
+        connected.setblocking(False)
+        self.protocol: Protocol[Call] = Protocol(monotonic_ns)
+        self.error: Error | None = None
+        self.unsent = bytearray()
+        self._socket = connected
+        self._send = connected.send
+        self._send_error: OSError | None = None
+        self._sending = threading.Lock()  # held for one non-blocking send
+        self._watchers: set[Call] = set()
+        self._reader = Reader(self, connected.fileno(), spin_ns)
+        self.receive = connected.recv
+        self.wait = self._reader.wait
+
+    def greet(self, name: str, deadline_ns: int) -> messages.Welcome:
+        """Shake hands. Raises the broker's error, BrokerLost, BadAnswer, or Timeout; the connection is over then."""
+        call = Call()
+        self.send(self.protocol.hello(call, name))
+        try:
+            answer = self.wait(call, deadline_ns)
+            if answer is None:
+                answer = error_of(Code.TIMEOUT, "the broker has not answered HELLO")
+            return self.expect(answer, messages.Welcome)
+        except BaseException as error:
+            self.end(error if isinstance(error, Error) else _lost("the handshake was interrupted"))
+            raise
+
+    def ask(
+        self,
+        request: Callable[[int], messages.Message],
+        kind: type[A],
+        deadline_ns: int | None,
+        late: Callable[[Answer | int], None] | None = None,
+    ) -> A:
+        """Send `request(id)` and wait for its answer of type `kind`; `late` gets one that comes after the deadline.
+
+        Raises the broker's error, Timeout, BrokerLost or BadAnswer.
+        """
+        call = Call(late)
+        number = self.protocol.next_id()
+        self.protocol.calls[number] = call
+        self.send(messages.encode_frame(request(number)))
+        try:
+            answer = self.wait(call, deadline_ns)
+        except BaseException:
+            self._reader.abandon(call)
+            raise
+        if answer is None:
+            answer = self._reader.abandon(call)
+        if answer is None:
+            raise error_of(Code.TIMEOUT, "the broker has not answered in time")
+        return self.expect(answer, kind)
+
+    def expect(self, answer: Answer | int, kind: type[A]) -> A:
+        """Return an answer of type `kind`; raises what else it says, and BadAnswer for another type."""
+        if isinstance(answer, kind):
+            return answer
+        if isinstance(answer, messages.Error):
+            raise error_of(answer.code, answer.text, answer.path, answer.retry_after_ms)
+        if isinstance(answer, Error):
+            raise fresh(answer)
+        raise self.refuse(f"{type(answer).__name__} answers what asked for {kind.__name__}")
+
+    def refuse(self, text: str, path: str | None = None) -> Error:
+        """End the connection over what the broker sent; returns the BadAnswer to raise."""
+        error = error_of(Code.BAD_ANSWER, text, path)
+        self.end(error)
+        return fresh(error)
+
+    def send(self, frame: bytes | bytearray) -> None:
+        """Send a frame, or keep what the socket does not take now.
+
+        It raises nothing: whoever reads next finds that sending failed, after what the broker said about it.
+        """
+        with self._sending:
+            if not self.unsent:
+                try:
+                    sent = self._send(frame)
+                    if sent == len(frame):
+                        return
+                except BlockingIOError:
+                    sent = 0
+                except OSError as error:
+                    self._send_error = error
+                    return
+                except BaseException:  # a signal handler's: how much of the frame was sent is not known any more
+                    self._send_error = InterruptedError("a signal handler raised while a request was being sent")
+                    raise
+                frame = frame[sent:]
+            self.unsent += frame
+        self._reader.rouse()
+
+    def flush(self) -> None:
+        """Send what can be sent of what was kept."""
+        with self._sending:
+            try:
+                while self.unsent:
+                    del self.unsent[: self._send(self.unsent)]
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._send_error = error
+                self.unsent.clear()
+
+    def check_sending(self) -> None:
+        """End the connection if a send has failed; called when everything that was there has been read."""
+        if self._send_error is not None:
+            self.end(_lost(f"cannot send to the broker: {self._send_error}"))
+
+    def cancel(self, number: int, call: Call) -> Answer | int | None:
+        """Give up a request; returns its answer where that came just before, else the call's `late` will be told."""
+        answer = self._reader.abandon(call)
+        if answer is None:
+            self.send(messages.encode_frame(messages.Cancel(number)))
+        return answer
+
+    def look(self) -> None:
+        """Read what has come for calls that nobody waits for."""
+        self._reader.look()
+
+    def watch(self, call: Call, deadline_ns: int | None) -> Answer | int | None:
+        """Wait for what another thread, or the late answer of an abandoned call, will `deliver`; no spinning."""
+        self._watchers.add(call)
+        try:
+            if self.error is not None:
+                return self.error
+            return self.wait(call, deadline_ns, False)
+        finally:
+            self._watchers.discard(call)
+
+    def deliver(self, call: Call, answer: Answer | int) -> None:
+        """Give a call that is being watched what it waits for."""
+        self._reader.deliver(call, answer)
+
+    def take(self, answers: list[tuple[Call, messages.BrokerMessage]]) -> None:
+        """Deliver what was read, and end where the session ended with it."""
+        for call, answer in answers:
+            self._reader.deliver(call, answer)
+        if self.protocol.error is not None:
+            self.end(self.protocol.error)
+
+    def lose(self, text: str = "the broker closed the connection") -> None:
+        """The stream has ended."""
+        self.end(_lost(text))
+
+    def end(self, error: Error) -> None:
+        """Be over because of `error`, or an earlier one; every call in flight is told. May be called again."""
+        with self._sending:
+            if self.error is None:
+                self.error = error
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_RDWR)  # wakes a reader in poll
+        calls = self.protocol.calls
+        while calls:
+            with contextlib.suppress(KeyError):  # another thread ended it too
+                self._reader.deliver(calls.popitem()[1], self.error)
+        for call in list(self._watchers):
+            self._reader.deliver(call, self.error)
+        self.close_descriptors()
+
+    def close_descriptors(self) -> None:
+        """Close the socket once nobody reads from it."""
+        self._reader.close(self._close_socket)
+
+    def _close_socket(self) -> None:
+        with self._sending:
+            self._socket.close()
+
+
+def _lost(text: str) -> Error:
+    return error_of(Code.BROKER_LOST, text)

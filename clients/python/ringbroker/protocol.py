@@ -1,0 +1,118 @@
+"""The client's side of one session, without I/O: bytes in, answers out, and which ids wait for one (spec section 3).
+
+It never blocks, and reads no clock but the one it is given. It is not thread-safe except where said: one thread at a
+time feeds it. A blocking client's call is a `Call`, an asyncio client's will be a future: here it is only handed back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Generic, TypeVar
+
+from ringbroker.errors import Error, error_of
+from ringbuf.errors import Code, RingbrokerError, is_protocol_error
+from ringbuf.wire import messages
+from ringbuf.wire.framing import FrameReader
+from ringbuf.wire.messages import BrokerMessage, Result, decode_broker
+
+VERSION = "0.1.0"
+
+HELLO_ID = 0  # the id under which the handshake's call waits; it never travels
+FIRST_ID = 2**32  # from here to 2^53 an id is nine bytes in msgpack, so that it can be written into a finished frame
+
+C = TypeVar("C")
+
+
+class Protocol(Generic[C]):
+    """One session's state.
+
+    `calls` maps every id in flight to its call; setting a key is atomic and may be done by any thread before the
+    request is sent. `error` is set, and stays, once the session is over: nothing is returned after it.
+    """
+
+    __slots__ = ("_clock", "_frames", "_hello_ns", "calls", "clock_offset_ns", "error", "next_id", "welcome")
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self.calls: dict[int, C] = {}
+        self.next_id = count(FIRST_ID).__next__  # atomic; 19 ns
+        self.error: Error | None = None
+        self.welcome: messages.Welcome | None = None
+        self.clock_offset_ns = 0  # the broker's clock less ours
+        self._clock = clock
+        self._hello_ns = 0
+        self._frames = FrameReader()
+
+    def hello(self, call: C, name: str) -> bytes:
+        """Begin the handshake; `call` gets the WELCOME or the ERROR. Returns the frame to send."""
+        self.calls[HELLO_ID] = call
+        self._hello_ns = self._clock()
+        options = messages.HelloOptions(segments=("path",))
+        who = messages.ClientInfo(name, VERSION)
+        return messages.encode_frame(messages.Hello(messages.PROTOCOL_MAJOR, messages.PROTOCOL_MINOR, who, options))
+
+    def feed(self, data: bytes) -> list[tuple[C, BrokerMessage]]:
+        """Take the next bytes of the stream; return the calls that they answer, in order, each with its answer.
+
+        What ends the session is left in `error`, after the answers that came before it: BAD_ANSWER for what the
+        protocol does not allow, or the broker's own error where that ends the session.
+        """
+        answers: list[tuple[C, BrokerMessage]] = []
+        if self.error is not None:
+            return answers
+        calls = self.calls
+        try:
+            for payload in self._frames.feed(data):
+                message = decode_broker(payload)
+                if type(message) is Result and message.last:  # the hot one first; `last` false is reserved
+                    answers.append((calls.pop(message.id), message))
+                else:
+                    self._accept(message, answers)
+            if self._frames.error is not None:
+                raise self._frames.error
+        except KeyError:
+            self.error = error_of(Code.BAD_ANSWER, "an answer to a request that is not in flight", "id")
+        except RingbrokerError as error:
+            self.error = error if isinstance(error, Error) else _bad_answer(error)
+        return answers
+
+    def _accept(self, message: BrokerMessage, answers: list[tuple[C, BrokerMessage]]) -> None:
+        """Take any other message; raises KeyError for an unknown id, and what ends the session."""
+        match message:
+            case messages.Error():
+                self._accept_error(message, answers)
+            case messages.Models() | messages.Ring() | messages.Closed():
+                answers.append((self.calls.pop(message.id), message))
+            case messages.Pong():
+                answers.append((self.calls.pop(message.token), message))
+            case messages.Welcome():
+                answers.append((self.calls.pop(HELLO_ID), message))
+                self._begin(message)
+            case messages.GoAway():
+                pass  # what ends is told again by the connection's end
+            case _:
+                raise error_of(Code.BAD_ANSWER, "a RESULT that is not the last of its request", "last")
+
+    def _accept_error(self, message: messages.Error, answers: list[tuple[C, BrokerMessage]]) -> None:
+        if self.welcome is None:
+            answers.append((self.calls.pop(HELLO_ID), message))
+        elif is_protocol_error(message.code):
+            # Its id is often nil, and then nobody can say whose fault it was: every call in flight is told.
+            raise error_of(message.code, message.text, message.path, message.retry_after_ms)
+        elif message.id is not None:
+            answers.append((self.calls.pop(message.id), message))
+
+    def _begin(self, welcome: messages.Welcome) -> None:
+        if welcome.major != messages.PROTOCOL_MAJOR or welcome.minor > messages.PROTOCOL_MINOR:
+            raise error_of(
+                Code.BAD_ANSWER, f"a version that HELLO did not offer: {welcome.major}.{welcome.minor}", "major"
+            )
+        now = self._clock()
+        # A broker on our own clock wrote WELCOME between our HELLO and now; one on another clock gets the difference,
+        # late by the time that the answer took.
+        self.clock_offset_ns = 0 if self._hello_ns <= welcome.clock_ns <= now else welcome.clock_ns - now
+        self.welcome = welcome
+
+
+def _bad_answer(error: RingbrokerError) -> Error:
+    return error_of(Code.BAD_ANSWER, f"{Code(error.code).name}: {error.text}", error.path)
