@@ -37,7 +37,11 @@ def main() -> None:
         turns: dict[str, int] = {}
         for size, (floats, _, turn) in SIZES.items():
             array = np.ones((1, floats), np.float32)
-            steps = {"ours": _ours(stack, client, size), "ours, copied in": _copied_in(stack, client, size, array), "grpc": _grpc(channel, size, array)}
+            steps = {
+                "ours": _ours(stack, client, size),
+                "ours, copied in": _copied_in(stack, client, size, array),
+                "grpc": _grpc(channel, size, array),
+            }
             contenders += [timed(f"{name} {size}", step) for name, step in steps.items()]
             turns |= {f"{name} {size}": turn for name in steps}
         seen = interleave(contenders, ROUNDS, turns)

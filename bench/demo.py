@@ -116,7 +116,9 @@ def _print_table(turns: dict[str, list[Sample]]) -> None:
         click.echo("  " + f"{row[0]:<14}" + "".join(f"{cell:>12}" for cell in row[1:]))
     fastest = {name: float(np.median([sample.p50_ns for sample in samples])) for name, samples in turns.items()}
     ours = min(value for name, value in fastest.items() if not name.startswith("gRPC"))
-    click.echo(f"\n  at p50, gRPC takes {fastest['gRPC, Python'] / ours:.1f} times as long, the model's own run included")
+    click.echo(
+        f"\n  at p50, gRPC takes {fastest['gRPC, Python'] / ours:.1f} times as long, the model's own run included"
+    )
     click.echo(f"  (medians over {ROUNDS} turns; the images and the model are in {IMAGES.parent.relative_to(ROOT)})")
 
 

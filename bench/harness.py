@@ -46,7 +46,11 @@ def summarise(latencies_ns: list[int], beyond_ns: list[int] | None = None, accur
     ordered = sorted(latencies_ns)
     beyond = median(beyond_ns) if beyond_ns else 0.0
     return Sample(
-        ordered[len(ordered) // 2], ordered[len(ordered) * 99 // 100], 1e9 * len(ordered) / sum(ordered), beyond, accuracy
+        ordered[len(ordered) // 2],
+        ordered[len(ordered) * 99 // 100],
+        1e9 * len(ordered) / sum(ordered),
+        beyond,
+        accuracy,
     )
 
 
@@ -127,17 +131,31 @@ def report(question: str, rows: list[Row], samples: dict[str, Sample]) -> None:
     """Print the rows and keep the raw figures in bench/results."""
     print(f"\n{question}")
     for row in rows:
-        print(f"  {row.what:<58} {row.ratio:8.2f}x  goal {row.goal:<10} {'met' if row.is_met else 'MISSED':<7} {row.detail}")
+        print(
+            f"  {row.what:<58} {row.ratio:8.2f}x  goal {row.goal:<10} {'met' if row.is_met else 'MISSED':<7} {row.detail}"
+        )
     RESULTS.mkdir(exist_ok=True)
-    raw = {"machine": machine(), "rows": [asdict(row) for row in rows], "samples": {k: asdict(s) for k, s in samples.items()}}
+    raw = {
+        "machine": machine(),
+        "rows": [asdict(row) for row in rows],
+        "samples": {k: asdict(s) for k, s in samples.items()},
+    }
     (RESULTS / f"{question.split(':')[0]}.json").write_text(json.dumps(raw, indent=1) + "\n")
 
 
 def machine() -> dict[str, Any]:
     """What the figures were measured on."""
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line), "")
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "",
+    )
     versions = {name: version(name) for name in ("torch", "numpy", "msgspec", "grpcio")}
-    return {"cpu": model, "cpus": len(os.sched_getaffinity(0)), "kernel": platform.release(), "python": platform.python_version()} | versions
+    return {
+        "cpu": model,
+        "cpus": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+    } | versions
 
 
 @contextmanager
@@ -151,7 +169,9 @@ def scratch_folder() -> Iterator[Path]:
 def process(command: Sequence[str | Path], ready: str, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """Start a process, wait for its line that begins with `ready`, and end it afterwards."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    child = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT, **options)
+    child = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT, **options
+    )
     assert child.stdout is not None
     try:
         line = child.stdout.readline()

@@ -36,7 +36,11 @@ def main() -> None:
     ours, bare = seen["broker"].per_s, seen["bare loop"].per_s
     is_met = ours >= GOAL_PER_S or ours / bare >= GOAL_RATIO
     detail = f"{ours:,.0f}/s; the bare loop {bare:,.0f}/s"
-    report(QUESTION, [Row("broker over a bare loop", ours / bare, f">= {GOAL_RATIO}x or {GOAL_PER_S:,}/s", is_met, detail)], seen)
+    report(
+        QUESTION,
+        [Row("broker over a bare loop", ours / bare, f">= {GOAL_RATIO}x or {GOAL_PER_S:,}/s", is_met, detail)],
+        seen,
+    )
 
 
 @dataclass
@@ -89,7 +93,17 @@ def _broker(path: str) -> Pipeline:
     plane = ring.planes[0]
     frames = [
         encode_frame(
-            Infer(slot, ring.ring, slot, 1, ((plane.offset + slot * plane.stride, (1, 64), "F32"),), None, None, None, NO_INFER_EXTRA)
+            Infer(
+                slot,
+                ring.ring,
+                slot,
+                1,
+                ((plane.offset + slot * plane.stride, (1, 64), "F32"),),
+                None,
+                None,
+                None,
+                NO_INFER_EXTRA,
+            )
         )
         for slot in range(SLOTS)
     ]

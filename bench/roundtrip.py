@@ -17,7 +17,19 @@ import torch
 
 from bench import models
 from bench.echo import receive
-from bench.harness import Contender, Row, at_most, broker, go_program, interleave, process, report, scratch_folder, timed, us
+from bench.harness import (
+    Contender,
+    Row,
+    at_most,
+    broker,
+    go_program,
+    interleave,
+    process,
+    report,
+    scratch_folder,
+    timed,
+    us,
+)
 
 QUESTION = "roundtrip: what an answer costs beyond the model, in raw echoes"
 GOALS = {"spin": 2.5, "sleep": 1.6}
@@ -36,14 +48,23 @@ def main() -> None:
             ours, echo, forward = seen[f"{language} client"], seen[f"{language} echo"], seen["forward in process"]
             beyond = ours.p50_ns - forward.p50_ns
             detail = f"({us(ours.p50_ns)} - {us(forward.p50_ns)}) / {us(echo.p50_ns)}"
-            rows.append(at_most(f"{language} client, both {mode}ing".replace("spining", "spinning"), beyond / echo.p50_ns, GOALS[mode], detail))
+            rows.append(
+                at_most(
+                    f"{language} client, both {mode}ing".replace("spining", "spinning"),
+                    beyond / echo.p50_ns,
+                    GOALS[mode],
+                    detail,
+                )
+            )
         samples |= {f"{name}, {mode}": sample for name, sample in seen.items()}
     report(QUESTION, rows, samples)
 
 
 def _contenders(stack: ExitStack, mode: str) -> list[Contender]:
     folder = stack.enter_context(scratch_folder())
-    socket_path = stack.enter_context(broker(folder, "tiny=bench.models:tiny", "--spin", "auto" if mode == "spin" else "off", "--threads", "1"))
+    socket_path = stack.enter_context(
+        broker(folder, "tiny=bench.models:tiny", "--spin", "auto" if mode == "spin" else "off", "--threads", "1")
+    )
     echo_path = stack.enter_context(_echo_server(folder / "echo.sock", mode))
     go_echo_path = stack.enter_context(_echo_server(folder / "go-echo.sock", mode))
     go_spin = "1ms" if mode == "spin" else "off"
