@@ -1,7 +1,9 @@
-"""grpc: how much longer does the same answer take over gRPC? At 4 KB, 602 KB (an image of 3x224x224) and 16 MB, with a trivial model.
+"""grpc: how much longer does the same answer take over gRPC?
 
-Ours: the data are made in the slot, as the product is used; and, beside it, with one more copy of an array into the slot. gRPC:
-Python both ends, Unix socket, raw `bytes` both ways, the input an array that has to become bytes.
+At 4 KB, 602 KB (an image of 3x224x224) and 16 MB, with a trivial model.
+
+Ours: the data are made in the slot, as the product is used; and, beside it, with one more copy of an array into the
+slot. gRPC: Python both ends, Unix socket, raw `bytes` both ways, the input an array that has to become bytes.
 """
 
 from __future__ import annotations

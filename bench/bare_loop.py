@@ -1,7 +1,8 @@
-"""The yardstick for `pipelined`: the smallest loop that still does the work, without a single check. `python -m bench.bare_loop PATH`.
+"""The yardstick for `pipelined`: the smallest loop that still does the work, without a single check.
 
-One client, one ring, frames that are taken as they come: receive, cut, decode, one forward over the slice, answer. What the broker takes
-longer is the price of framing across reads, checks, batching, ownership, deadlines and counters.
+One client, one ring, frames that are taken as they come: receive, cut, decode, one forward over the slice, answer.
+What the broker takes longer is the price of framing across reads, checks, batching, ownership, deadlines and
+counters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`make demo`: Python and Go classify real handwritten digits through shared memory, beside the same job over gRPC.
 
-One broker serves the built-in digits model; three clients take turns at the 450 held-out images, one image a request: the Python
-client, the Go client, and a Python gRPC client of a Python gRPC server that runs the same model.
+One broker serves the built-in digits model; three clients take turns at the 450 held-out images, one image a request:
+the Python client, the Go client, and a Python gRPC client of a Python gRPC server that runs the same model.
 """
 
 from __future__ import annotations

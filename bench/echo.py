@@ -1,4 +1,7 @@
-"""A raw echo over a Unix socket: the least that any answer from another process costs. `python -m bench.echo PATH spin|sleep`."""
+"""A raw echo over a Unix socket: the least that any answer from another process costs.
+
+`python -m bench.echo PATH spin|sleep`.
+"""
 
 from __future__ import annotations
 

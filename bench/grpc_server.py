@@ -1,6 +1,7 @@
-"""The contender: a Python gRPC server on a Unix socket, whose messages are plain `bytes`. `python -m bench.grpc_server PATH MODEL...`.
+"""The contender: a Python gRPC server on a Unix socket, whose messages are plain `bytes`.
 
-No protobuf at all, which flatters it: request and response are the tensors' bytes, and only gRPC's own framing and copies are paid.
+No protobuf at all, which flatters it: request and response are the tensors' bytes, and only gRPC's own framing and
+copies are paid.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every benchmark shares: contenders that take turns, processes that end with the run, and the printed and stored result."""
+"""What every benchmark shares: contenders that take turns, processes that end with the run, the report."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULTS = ROOT / "bench" / "results"
 
 @dataclass(frozen=True)
 class Sample:
-    """One turn of a contender: latencies in nanoseconds; `beyond_ns` is the p50 of what the broker's RESULT does not call compute."""
+    """One turn of a contender; `beyond_ns` is the p50 of what the broker's RESULT does not call compute."""
 
     p50_ns: float
     p99_ns: float
@@ -78,7 +78,10 @@ class _Timed:
 
 
 def interleave(contenders: Sequence[Contender], rounds: int, n: int | dict[str, int]) -> dict[str, Sample]:
-    """Let the contenders take turns; per contender, the median over its turns of every figure. The first round is not counted."""
+    """Let the contenders take turns; per contender, the median over its turns of every figure.
+
+    The first round is not counted.
+    """
     turns: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
     for turn in range(rounds + 1):
         progress(f"round {turn}/{rounds}")
@@ -131,9 +134,8 @@ def report(question: str, rows: list[Row], samples: dict[str, Sample]) -> None:
     """Print the rows and keep the raw figures in bench/results."""
     print(f"\n{question}")
     for row in rows:
-        print(
-            f"  {row.what:<58} {row.ratio:8.2f}x  goal {row.goal:<10} {'met' if row.is_met else 'MISSED':<7} {row.detail}"
-        )
+        verdict = "met" if row.is_met else "MISSED"
+        print(f"  {row.what:<32} {row.ratio:8.2f}x  goal {row.goal:<22} {verdict:<7} {row.detail}")
     RESULTS.mkdir(exist_ok=True)
     raw = {
         "machine": machine(),

@@ -1,7 +1,7 @@
 """pipelined: how many requests of a small MLP (64 floats) does one worker answer in a second?
 
-The client is pre-encoded: it sends whole windows of frames and only counts the answers, so it is the broker that is measured. The
-broker against a bare loop without any check, in turns.
+The client is pre-encoded: it sends whole windows of frames and only counts the answers, so it is the broker that is
+measured. The broker against a bare loop without any check, in turns.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """roundtrip: what does an answer cost beyond the model, in raw 64-byte echoes over a Unix socket?
 
-Numerator: p50 of `lease.infer()` on a held lease, minus p50 of the same forward run in this process. Denominator: p50 of the echo
-(Python both ends, or Go to Python). Once with both sides spinning, once with both sleeping.
+Numerator: p50 of `lease.infer()` on a held lease, minus p50 of the same forward run in this process. Denominator: p50
+of the echo (Python both ends, or Go to Python). Once with both sides spinning, once with both sleeping.
 """
 
 from __future__ import annotations

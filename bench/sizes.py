@@ -1,7 +1,7 @@
 """sizes: does an answer cost more when the tensors are larger?
 
-Round trip minus the RESULT's own compute time, for a model that reads its whole input, at 16 MB over 4 KB. Nothing is copied, so
-the two should be the same.
+Round trip minus the RESULT's own compute time, for a model that reads its whole input, at 16 MB over 4 KB. Nothing is
+copied, so the two should be the same.
 """
 
 from __future__ import annotations

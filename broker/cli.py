@@ -85,7 +85,7 @@ def serve(models: tuple[str, ...], *, demo: bool, log_format: str, slots: int, s
         raise click.BadParameter("auto, off, or microseconds", param_hint="--spin") from None
     log.configure(log_format)
     try:
-        from broker.supervisor import serve as run  # noqa: PLC0415  torch takes seconds to import
+        from broker.supervisor import serve as run  # torch takes seconds to import
     except ModuleNotFoundError as error:
         raise click.ClickException(f"`broker serve` needs {error.name}: pip install 'ringbroker[serve]'") from error
     run(config, lambda catalog: _announce(catalog, config))
@@ -97,7 +97,7 @@ def serve(models: tuple[str, ...], *, demo: bool, log_format: str, slots: int, s
 @reports_errors
 def models(socket_path: str, *, as_json: bool) -> None:
     """List the models of a live broker: names, versions, signatures."""
-    import ringbroker  # noqa: PLC0415
+    import ringbroker
 
     with ringbroker.connect(socket_path, timeout=5) as client:
         served = client.models()
@@ -130,7 +130,7 @@ def status(socket_path: str) -> None:
 @reports_errors
 def infer(model: str, inputs: tuple[str, ...], output_path: Path | None, timeout: float, socket_path: str) -> None:
     """Run MODEL once. An INPUT is a .npy file, as NAME=FILE where the model has several; its first axis is the batch."""
-    import ringbroker  # noqa: PLC0415
+    import ringbroker
 
     arrays = dict(_read_input(argument) for argument in inputs)
     rows = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)

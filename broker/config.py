@@ -60,7 +60,7 @@ def default_socket_path() -> str:
         return path
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return f"{runtime}/ringbroker/broker.sock"
-    return f"/tmp/ringbroker-{os.geteuid()}/broker.sock"  # noqa: S108
+    return f"/tmp/ringbroker-{os.geteuid()}/broker.sock"
 
 
 def parse_model(argument: str) -> tuple[str, str]:
