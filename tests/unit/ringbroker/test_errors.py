@@ -1,0 +1,69 @@
+"""The exception tree, and how codes find their class."""
+
+import copy
+import pickle
+import re
+
+import pytest
+import ringbroker
+from ringbroker import errors
+
+from ringbuf.errors import Code, RingbrokerError
+
+
+def test_docstring_shows_the_whole_tree():
+    drawn, branch = {}, []
+    tree = ringbroker.__doc__[ringbroker.__doc__.index("    Error  ") :]
+    for indent, name in re.findall(r"^    ( *)([A-Z]\w+)", tree, re.MULTILINE):
+        branch[len(indent) // 2 :] = [name]
+        drawn[name] = branch[-2] if len(branch) > 1 else None
+    classes = {
+        name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.Error)
+    }
+    assert drawn.keys() == classes.keys()
+    for name, parent in drawn.items():
+        if parent:
+            assert classes[name].__bases__[0].__name__ == parent
+    assert classes.keys() <= set(ringbroker.__all__)
+
+
+@pytest.mark.parametrize("code", Code)
+def test_class_is_in_the_branch_of_its_range(code):
+    branch = {
+        1: ringbroker.ProtocolError,
+        2: ringbroker.RingError,
+        3: ringbroker.ModelError,
+        4: ringbroker.CapacityError,
+        5: ringbroker.ExecutionError,
+        6: ringbroker.LifecycleError,
+    }[code // 1000]
+    error = errors.error_of(code, "text", "path", 5)
+    assert isinstance(error, branch)
+    assert isinstance(error, RingbrokerError)
+    assert (error.code, error.text, error.path, error.retry_after_ms) == (code, "text", "path", 5)
+
+
+def test_unknown_code_is_told_by_its_range():
+    assert type(errors.error_of(4999, "new")) is ringbroker.CapacityError
+    assert type(errors.error_of(9001, "newer")) is ringbroker.Error
+    assert str(errors.error_of(9001, "newer")) == "9001: newer"
+
+
+def test_builtin_kinships():
+    assert issubclass(ringbroker.BrokerLost, ConnectionError)
+    for kind in (ringbroker.Timeout, ringbroker.DeadlineExceeded, ringbroker.AcquireTimeout):
+        assert issubclass(kind, TimeoutError)
+
+
+@pytest.mark.parametrize("code", [Code.BROKER_LOST, Code.TIMEOUT, Code.MODEL_FAILED])
+def test_text_and_copies(code):
+    error = errors.error_of(code, "why", "inputs[0]")
+    assert str(error) == f"{code.name}: why (at inputs[0])"
+    for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), errors.fresh(error)):
+        assert (type(other), other.code, other.text, other.path) == (type(error), code, "why", "inputs[0]")
+
+
+def test_what_may_be_retried():
+    assert errors.error_of(Code.BROKER_LOST, "").is_retryable
+    assert errors.error_of(Code.ACQUIRE_TIMEOUT, "").is_retryable
+    assert not errors.error_of(Code.TIMEOUT, "").is_retryable
