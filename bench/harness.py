@@ -161,6 +161,21 @@ def machine() -> dict[str, Any]:
 
 
 @contextmanager
+def on_cpu(number: int) -> Iterator[None]:
+    """Start what is started here on one CPU: servers on 0, clients on 1.
+
+    Left alone, the kernel sometimes puts both ends of a sleeping pair on one CPU, where a wake-up costs 1 us, and
+    sometimes on two, where it costs 30; which of them a run gets says nothing about either contender.
+    """
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(allowed)[number % len(allowed)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder for sockets, gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="rb-bench-") as folder:

@@ -34,6 +34,17 @@ class Reading(nn.Module):
         return x.sum(1, keepdim=True)
 
 
+class ReadingElsewhere(Reading):
+    """Reads its small input, and 16 MB of its own: the caches are as cold afterwards as after a large input."""
+
+    def __init__(self, floats: int) -> None:
+        super().__init__(floats)
+        self.own = torch.ones(1, MB16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.sum(1, keepdim=True) + self.own.sum(1, keepdim=True)
+
+
 class Trivial(Reading):
     """Reads one float of its input: what is left is transport."""
 
@@ -58,4 +69,5 @@ def _of(kind: Callable[[int], nn.Module], floats: int) -> Callable[[], nn.Module
 
 tiny, mlp = Tiny, Mlp
 reading_4kb, reading_16mb = _of(Reading, KB4), _of(Reading, MB16)
+reading_elsewhere = _of(ReadingElsewhere, KB4)
 trivial_4kb, trivial_602kb, trivial_16mb = _of(Trivial, KB4), _of(Trivial, KB602), _of(Trivial, MB16)
