@@ -17,7 +17,7 @@ from time import monotonic_ns
 from typing import TypeVar
 
 from ringbroker.call import Answer, Call
-from ringbroker.errors import Error, error_of, fresh
+from ringbroker.errors import BrokerLost, ClientClosed, Error, error_of, fresh
 from ringbroker.protocol import Protocol
 from ringbroker.reader import Reader
 from ringbuf.errors import Code
@@ -160,7 +160,7 @@ class Connection:
         self._watchers.add(call)
         try:
             if self.error is not None:
-                return self.error
+                return _told_afterwards(self.error)
             return self.wait(call, deadline_ns, False)
         finally:
             self._watchers.discard(call)
@@ -183,6 +183,7 @@ class Connection:
     def end(self, error: Error) -> None:
         """Be over because of `error`, or an earlier one; every call in flight is told. May be called again."""
         with self._sending:
+            told = error if self.error is None else _told_afterwards(self.error)
             if self.error is None:
                 self.error = error
                 with contextlib.suppress(OSError):
@@ -190,9 +191,9 @@ class Connection:
         calls = self.protocol.calls
         while calls:
             with contextlib.suppress(KeyError):  # another thread ended it too
-                self._reader.deliver(calls.popitem()[1], self.error)
+                self._reader.deliver(calls.popitem()[1], told)
         for call in list(self._watchers):
-            self._reader.deliver(call, self.error)
+            self._reader.deliver(call, told)
         self.close_descriptors()
 
     def close_descriptors(self) -> None:
@@ -202,6 +203,11 @@ class Connection:
     def _close_socket(self) -> None:
         with self._sending:
             self._socket.close()
+
+
+def _told_afterwards(ended: Error) -> Error:
+    """What a call is told that comes to a connection after its end: whatever ended it was not about this call."""
+    return ended if isinstance(ended, BrokerLost | ClientClosed) else _lost(f"the connection was closed: {ended}")
 
 
 def _lost(text: str) -> Error:
