@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire import field_path
+from ringbuf.wire.framing import LENGTH, LENGTH_BYTES
 
 PROTOCOL_MAJOR = 1
 PROTOCOL_MINOR = 0
@@ -251,6 +252,8 @@ CLIENT_MESSAGES = _by_number(Hello, List, Open, Attached, Infer, Cancel, Close, 
 BROKER_MESSAGES = _by_number(Error, Welcome, Models, Ring, Result, Closed, Pong, GoAway)
 
 _encoder = msgspec.msgpack.Encoder()
+_encode_into = _encoder.encode_into  # bound once, for the hot path
+_pack_length_into = LENGTH.pack_into
 _client_decoder = msgspec.msgpack.Decoder(ClientMessage)
 _broker_decoder = msgspec.msgpack.Decoder(BrokerMessage)
 _items_decoder = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
@@ -279,14 +282,14 @@ def decode_broker(payload: bytes) -> BrokerMessage:
 def append_frame(out: bytearray, message: Message) -> None:
     """Append `message` to `out` as one frame: its length and its payload, in the shortest encoding."""
     start = len(out)
-    _encoder.encode_into(message, out, start + 4)
-    out[start : start + 4] = (len(out) - start - 4).to_bytes(4, "little")
+    _encode_into(message, out, start + LENGTH_BYTES)
+    _pack_length_into(out, start, len(out) - start - LENGTH_BYTES)
 
 
 def encode_frame(message: Message) -> bytes:
     """Return `message` as one frame."""
     payload = _encoder.encode(message)
-    return len(payload).to_bytes(4, "little") + payload
+    return LENGTH.pack(len(payload)) + payload
 
 
 def _explain(payload: bytes, error: Exception, kinds: dict[int, type[Message]]) -> RingbrokerError:
