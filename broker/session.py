@@ -250,31 +250,22 @@ class Session:
         """Put the RESULT of every request of a batch into `out`; all of them are this session's."""
         ring = batch.ring
         compute_ns = finished_ns - started_ns
-        queue_ns = 0
         for request in batch.requests:
             del self.in_flight[request.id]
-            waited_ns = started_ns - request.received_ns
-            queue_ns += waited_ns
             if request.rows == 1 and request.samples is None:
                 outputs = ring.single_outputs[request.slot]
             else:
                 shapes = request.samples.outputs if request.samples else None
                 outputs = descriptors(ring.out_planes, request.slot, request.rows, shapes)
+            timings = (started_ns - request.received_ns, compute_ns)
             append_frame(
-                self.out,
-                Result(
-                    request.id, True, outputs, ring.model.version, (waited_ns, compute_ns), batch.rows, NOTHING
-                ),
+                self.out, Result(request.id, True, outputs, ring.model.version, timings, batch.rows, NOTHING)
             )
-        stats = self._stats.models[ring.model.name]
-        stats.results += len(batch.requests)
-        stats.rows += batch.rows
-        stats.batches += 1
-        stats.queue_ns += queue_ns
-        stats.compute_ns += compute_ns
 
     def refuse_request(self, request: Request, error: RingbrokerError) -> None:
         """Answer a request with an ERROR; its rows are the client's again already."""
+        if not self.in_flight:
+            return  # the connection went while the one before it was answered: `closed` dropped all of them
         del self.in_flight[request.id]
         self._refuse(request.id, error)
 

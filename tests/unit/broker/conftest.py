@@ -1,0 +1,26 @@
+"""Parts of the broker that are dear to make."""
+
+import pytest
+
+from broker.catalog import Catalog
+from ringbuf.segment import SegmentStore
+from tests.unit.broker import parts
+
+
+@pytest.fixture(scope="session")
+def catalog():
+    """The reference models: `twice`, `sum` and `open`."""
+    return Catalog(parts.load_models())
+
+
+@pytest.fixture
+def store(tmp_path):
+    """Segments under names of this test's own; none may be left."""
+    store = SegmentStore(str(tmp_path / "broker.sock"))
+    yield store
+    assert store.sweep() == 0, "a segment's name was left behind"
+
+
+@pytest.fixture
+def house(catalog, store):
+    return parts.build_house(catalog, store)
