@@ -247,11 +247,15 @@ class Session:
     # --- answers out ---
 
     def answer(self, batch: Batch, started_ns: int, finished_ns: int) -> None:
-        """Put the RESULT of every request of a batch into `out`; all of them are this session's."""
+        """Put the RESULT of every request of a batch into `out`; all of them are this session's.
+
+        Requests that `closed` dropped meanwhile, because sending an earlier answer failed, are passed over.
+        """
         ring = batch.ring
         compute_ns = finished_ns - started_ns
         for request in batch.requests:
-            del self.in_flight[request.id]
+            if self.in_flight.pop(request.id, None) is None:
+                continue
             if request.rows == 1 and request.samples is None:
                 outputs = ring.single_outputs[request.slot]
             else:
@@ -263,11 +267,9 @@ class Session:
             )
 
     def refuse_request(self, request: Request, error: RingbrokerError) -> None:
-        """Answer a request with an ERROR; its rows are the client's again already."""
-        if not self.in_flight:
-            return  # the connection went while the one before it was answered: `closed` dropped all of them
-        del self.in_flight[request.id]
-        self._refuse(request.id, error)
+        """Answer a request with an ERROR, unless it was dropped; its rows are the client's again already."""
+        if self.in_flight.pop(request.id, None) is not None:
+            self._refuse(request.id, error)
 
     def closed(self) -> None:
         """The connection is gone: drop every request that waits, free every ring."""

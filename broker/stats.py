@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from broker.batcher import Batch
 from ringbuf.errors import name_of
 
 
@@ -18,6 +19,15 @@ class ModelStats:
     batches: int = 0
     queue_ns: int = 0
     compute_ns: int = 0
+
+    def count(self, batch: Batch, started_ns: int, finished_ns: int) -> None:
+        """Count a batch that was answered."""
+        requests = batch.requests
+        self.results += len(requests)
+        self.rows += batch.rows
+        self.batches += 1
+        self.queue_ns += len(requests) * started_ns - sum(request.received_ns for request in requests)
+        self.compute_ns += finished_ns - started_ns
 
 
 @dataclass(slots=True)

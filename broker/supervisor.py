@@ -64,7 +64,7 @@ class Broker:
         batcher = Batcher()
         limits = Limits(MAX_PAYLOAD_BYTES, config.max_ring_bytes, config.max_slots, config.max_rings)
         self._house = House(catalog, batcher, self._stats, limits, config.default_slots, segments.create)
-        self._worker = Worker(self._loop, batcher, now_ns)
+        self._worker = Worker(self._loop, batcher, self._stats, now_ns)
         self._admin_listener = listener.listen(config.socket_path + admin.SUFFIX)
         self._listener = listener.listen(config.socket_path)
         self._door = listener.Door(self._listener, self._loop, self._stats, config.max_connections, self._begin)

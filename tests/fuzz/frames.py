@@ -66,7 +66,7 @@ class Fuzzer:
         stats = Stats(models={model.name: ModelStats() for model in loaded})
         self._batcher = Batcher()
         self._house = House(Catalog(loaded), self._batcher, stats, Limits(**LIMITS), 4, store.create)
-        self._worker = Worker(self, self._batcher, self._clock_ns)
+        self._worker = Worker(self, self._batcher, stats, self._clock_ns)
         described = load("vectors/sessions.json")["models"]
         self._models = {
             name: [["1"], {key: value for key, value in described[name].items() if key != "about"}]

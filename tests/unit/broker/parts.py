@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
+from typing import NamedTuple
 
 from broker.batcher import Batcher
 from broker.engine import models
@@ -10,10 +12,14 @@ from broker.loop import Loop
 from broker.session import House, Session
 from broker.stats import ModelStats, Stats
 from broker.worker import Worker
+from ringbuf.errors import RingbrokerError
+from ringbuf.segment import Segment
 from ringbuf.wire import messages
 from ringbuf.wire.framing import MAX_PAYLOAD_BYTES, FrameReader
 from ringbuf.wire.messages import NO_INFER_EXTRA, NOTHING, decode_broker, encode_frame
 from tests.conformance import reference_models
+
+__all__ = ["RingbrokerError"]
 
 HELLO = messages.Hello(1, 0, messages.ClientInfo("test", "1"), messages.HelloOptions())
 
@@ -96,7 +102,7 @@ class Works:
         self.clock = clock or Clock()
         self.loop = Loop(spin_ns, self.clock)
         self.house = build_house(catalog, store)
-        self.worker = Worker(self.loop, self.house.batcher, self.clock)
+        self.worker = Worker(self.loop, self.house.batcher, self.house.stats, self.clock)
         self.near = []
 
     def connect(self):
@@ -113,3 +119,9 @@ class Works:
         self.loop.close_all()
         for sock in self.near:
             sock.close()
+
+
+class Store(NamedTuple):
+    """What a house needs of a segment store."""
+
+    create: Callable[[int], Segment]
