@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ def snippets(language):
 
 @pytest.fixture(scope="module")
 def environment(start_broker):
-    return {**os.environ, "RINGBROKER_SOCKET": start_broker({"digits": "broker.demo:digits"})}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # go is beside python, in the virtual environment
+    return {**os.environ, "PATH": path, "RINGBROKER_SOCKET": start_broker({"digits": "broker.demo:digits"})}
 
 
 def test_python(environment):
@@ -42,8 +44,10 @@ def test_go(environment, tmp_path):
         f"module readme\n\ngo 1.27\n\nrequire ringbroker v0.0.0\n\nreplace ringbroker => {ROOT / 'clients' / 'go'}\n"
     )
     offline = {"GOTOOLCHAIN": "local", "GOPROXY": "off", "GOFLAGS": "-mod=mod", "CGO_ENABLED": "0"}
+    go = shutil.which("go", path=environment["PATH"])
+    assert go is not None
     done = subprocess.run(
-        ["go", "run", "."],
+        [go, "run", "."],
         cwd=tmp_path,
         env=environment | offline,
         capture_output=True,
