@@ -1,0 +1,25 @@
+"""One broker for the faults that must not hurt it, and a bystander beside each."""
+
+import pytest
+
+from tests.conftest import running_broker
+from tests.faults import leaks
+from tests.faults.wire import Bystander
+
+MODELS = [f"{name}=tests.faults.models:{name}" for name in ("twice", "slow", "picky", "large")]
+
+
+@pytest.fixture(scope="package")
+def broker():
+    with running_broker(*MODELS) as running:
+        yield running
+        assert running.stop() == 0
+
+
+@pytest.fixture
+def undisturbed(broker):
+    """A bystander infers throughout the test; afterwards the broker holds what it held before."""
+    with Bystander(broker.socket_path) as bystander:
+        before = leaks.census(broker)
+        yield bystander
+        leaks.assert_back_to(before, broker)
