@@ -5,8 +5,8 @@
     finish(batch)       it ran: its rows are the client's again
 
 A batch is the longest run of adjacent rows around the oldest request of a ring, of one sample shape, up to the model's
-`max_batch`: a slice of every plane, so nothing is gathered. Rings are served in turn. A request whose deadline has passed
-never gets into a batch: it is put into `expired`.
+`max_batch`: a slice of every plane, so nothing is gathered. Rings are served in turn. A request whose deadline has
+passed never gets into a batch: it is put into `expired`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Request(Struct, gc=False):
 
 
 class Batch(Struct, gc=False):
-    """Requests that run in one forward call: rows `[slot, slot+rows)` of `ring`, requests in the order of their rows."""
+    """Requests that run in one forward call: rows `[slot, slot+rows)` of `ring`, requests in the order of their
+    rows.
+    """
 
     ring: Ring
     slot: int
@@ -124,38 +126,32 @@ class Batcher:
     def _longest_run(self, queue: RingQueue, max_batch: int, now_ns: int) -> list[Request]:
         """Take the oldest request that is in time, and its neighbours of the same sample shape on both sides."""
         if len(queue.by_slot) == 1:  # low load: no neighbour to look for, 0.4 us saved
-            _, head = queue.by_slot.popitem()
+            _, only = queue.by_slot.popitem()
             queue.by_end.clear()
-            return [] if self._is_late(head, now_ns) else [head]
+            return [] if self._is_late(only, now_ns) else [only]
         head = self._oldest(queue, now_ns)
         if head is None:
             return []
-        run = [head]
-        rows = head.rows
-        end = head.slot + rows
-        while (request := self._neighbour(queue.by_slot.get(end), head, max_batch - rows, now_ns)) is not None:
-            queue.remove(request)
-            run.append(request)
-            rows += request.rows
-            end += request.rows
-        before: list[Request] = []
-        slot = head.slot
-        while (request := self._neighbour(queue.by_end.get(slot), head, max_batch - rows, now_ns)) is not None:
-            queue.remove(request)
-            before.append(request)
-            rows += request.rows
-            slot -= request.rows
-        if before:
-            before.reverse()
-            return before + run
-        return run
+        run = deque([head])
+        rows, slot, end = head.rows, head.slot, head.slot + head.rows
+        while (after := self._neighbour(queue.by_slot.get(end), head, max_batch - rows, now_ns)) is not None:
+            queue.remove(after)
+            run.append(after)
+            rows += after.rows
+            end += after.rows
+        while (before := self._neighbour(queue.by_end.get(slot), head, max_batch - rows, now_ns)) is not None:
+            queue.remove(before)
+            run.appendleft(before)
+            rows += before.rows
+            slot -= before.rows
+        return list(run)
 
     def _oldest(self, queue: RingQueue, now_ns: int) -> Request | None:
         while queue.by_slot:
-            request = next(iter(queue.by_slot.values()))
-            queue.remove(request)
-            if not self._is_late(request, now_ns):
-                return request
+            oldest = next(iter(queue.by_slot.values()))
+            queue.remove(oldest)
+            if not self._is_late(oldest, now_ns):
+                return oldest
         return None
 
     def _neighbour(self, request: Request | None, head: Request, room: int, now_ns: int) -> Request | None:

@@ -19,7 +19,9 @@ class Catalog:
 
     def __init__(self, models: Iterable[Model]) -> None:
         self.models = {model.name: model for model in models}
-        entries = [messages.Model(model.name, (model.version,), POOL, model.signature) for model in self.models.values()]
+        entries = [
+            messages.Model(model.name, (model.version,), POOL, model.signature) for model in self.models.values()
+        ]
         self._pages = _paged(entries)
 
     def find(self, name: str, version: str | None) -> Model:
@@ -32,13 +34,17 @@ class Catalog:
         return model
 
     def page(self, number: int) -> tuple[tuple[messages.Model, ...], int | None]:
-        """Return the models of page `number` and the number of the next, None after the last (no models on one past it)."""
+        """Return the models of page `number` and the number of the next, None after the last (no models on one past
+        it).
+        """
         models = self._pages[number] if number < len(self._pages) else ()
         return models, number + 1 if number + 1 < len(self._pages) else None
 
 
 def _paged(entries: list[messages.Model]) -> list[tuple[messages.Model, ...]]:
-    """Cut the list into pages that fit a frame; raises `RingbrokerError` SIGNATURE_INVALID for a model that alone does not."""
+    """Cut the list into pages that fit a frame; raises `RingbrokerError` SIGNATURE_INVALID for a model that alone
+    does not.
+    """
     pages: list[list[messages.Model]] = [[]]
     room = PAGE_BYTES
     for entry in entries:

@@ -60,18 +60,42 @@ def main() -> None:
 @click.argument("models", nargs=-1, metavar="[NAME=FILE_OR_FACTORY]...")
 @click.option("--demo", is_flag=True, help="Serve the built-in digits classifier as `digits`.")
 @socket_option
-@click.option("--slots", default=ServeConfig.default_slots, show_default=True, type=click.IntRange(1, 4096), help="Slots of a ring whose client does not say.")
-@click.option("--max-batch", default=ServeConfig.max_batch, show_default=True, type=click.IntRange(1, 4096), help="The most rows of one forward call.")
-@click.option("--spin", default=ServeConfig.spin, show_default=True, metavar="auto|off|US", help="How long to spin after traffic before sleeping.")
+@click.option(
+    "--slots",
+    default=ServeConfig.default_slots,
+    show_default=True,
+    type=click.IntRange(1, 4096),
+    help="Slots of a ring whose client does not say.",
+)
+@click.option(
+    "--max-batch",
+    default=ServeConfig.max_batch,
+    show_default=True,
+    type=click.IntRange(1, 4096),
+    help="The most rows of one forward call.",
+)
+@click.option(
+    "--spin",
+    default=ServeConfig.spin,
+    show_default=True,
+    metavar="auto|off|US",
+    help="How long to spin after traffic before sleeping.",
+)
 @click.option("--threads", type=click.IntRange(1), help="Threads inside an op.  [default: the CPU quota]")
-@click.option("--max-connections", default=ServeConfig.max_connections, show_default=True, type=click.IntRange(1), help="The most connections at a time.")
+@click.option(
+    "--max-connections",
+    default=ServeConfig.max_connections,
+    show_default=True,
+    type=click.IntRange(1),
+    help="The most connections at a time.",
+)
 @click.option("--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]))
 @reports_errors
 def serve(models: tuple[str, ...], *, demo: bool, log_format: str, slots: int, spin: str, **options: Any) -> None:
     """Serve models until SIGTERM.
 
-    FILE is an exported program (.pt2); FACTORY is package.module:factory, called without arguments, found on the Python path
-    or beside you.
+    FILE is an exported program (.pt2); FACTORY is package.module:factory, called without arguments, found on the
+    Python path or beside you.
     """
     chosen = tuple(parse_model(argument) for argument in models) + ((DEMO,) if demo else ())
     if not chosen:
@@ -124,19 +148,28 @@ def status(socket_path: str) -> None:
 @main.command()
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", "output_path", type=click.Path(dir_okay=False, path_type=Path), help="Write .npy, or .npz for several outputs; else print.")
+@click.option(
+    "-o",
+    "--output",
+    "output_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write .npy, or .npz for several outputs; else print.",
+)
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds.")
 @socket_option
 @reports_errors
 def infer(model: str, inputs: tuple[str, ...], output_path: Path | None, timeout: float, socket_path: str) -> None:
-    """Run MODEL once. An INPUT is a .npy file, as NAME=FILE where the model has several; its first axis is the batch."""
+    """Run MODEL once. An INPUT is a .npy file, as NAME=FILE where the model has several; its first axis is the
+    batch.
+    """
     import ringbroker
 
     arrays = dict(_read_input(argument) for argument in inputs)
     rows = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)
     with ringbroker.connect(socket_path, timeout=5) as client:
-        with client.open(model, slots=rows, maxima=_maxima(client, model, arrays)) as opened:
-            results = opened(*[arrays[""]], timeout=timeout) if "" in arrays else opened(**arrays, timeout=timeout)
+        maxima = _maxima(client, model, arrays)
+        with client.open(model, slots=rows, maxima=maxima) as opened:
+            results = opened(arrays[""], timeout=timeout) if "" in arrays else opened(**arrays, timeout=timeout)
     _write(results, output_path)
 
 

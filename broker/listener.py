@@ -1,7 +1,7 @@
 """The listening socket: its path, its lock, and the connections that come in until their HELLO is read.
 
-One broker holds a path: it holds a lock on `PATH.lock` for as long as it lives, so a socket that a dead broker left can be told
-from a live one and is replaced. The socket's mode is 0600, and a directory made for it 0700.
+One broker holds a path: it holds a lock on `PATH.lock` for as long as it lives, so a socket that a dead broker left
+can be told from a live one and is replaced. The socket's mode is 0600, and a directory made for it 0700.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from broker.loop import Loop, accept_all
+from broker.loop import Loop
 from broker.session import Handshake
 from broker.stats import Stats
 from ringbuf.errors import Code, RingbrokerError
@@ -87,24 +87,12 @@ class Door:
         max_connections: int,
         on_hello: Callable[[Handshake, Hello], None],
     ) -> None:
-        self._listener = listener
         self._loop = loop
         self._stats = stats
         self._max_connections = max_connections
         self._on_hello = on_hello
-        self._is_watching = False
-        self._watch(0)
-        loop.on_tick += [self._watch, self._expire]
-
-    def _watch(self, _now_ns: int) -> None:
-        if not self._is_watching:
-            self._is_watching = True
-            self._loop.watch(self._listener.fileno(), self._accept)
-
-    def _accept(self) -> None:
-        if not accept_all(self._listener, self._take):
-            self._is_watching = False  # until the next tick: a listener that stays readable would keep the loop busy
-            self._loop.unwatch(self._listener.fileno())
+        loop.accept(listener, self._take)
+        loop.on_tick.append(self._expire)
 
     def _take(self, sock: socket.socket) -> None:
         is_full = len(self._loop.connections) >= self._max_connections

@@ -1,7 +1,7 @@
 """The event loop: sockets, and the sans-IO peers behind them. The only place that reads from and writes to connections.
 
-A peer takes bytes (`receive`) and has bytes to send (`out`). The loop reads whatever is there, sends what it can, and never
-blocks on a client: one that does not read is first read no more, and then closed (spec section 10).
+A peer takes bytes (`receive`) and has bytes to send (`out`). The loop reads whatever is there, sends what it can, and
+never blocks on a client: one that does not read is first read no more, and then closed (spec section 10).
 
 After traffic the loop spins for a while on the connection that was last heard, by receives that do not block, before it
 sleeps in epoll: a receive that finds its data is one system call where epoll needs two, and a sleep costs 20 us more.
@@ -9,7 +9,6 @@ sleeps in epoll: a receive that finds its data is one system call where epoll ne
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import select
@@ -22,6 +21,7 @@ log = logging.getLogger("broker.loop")
 MAX_UNSENT_BYTES = 2**20  # spec section 10
 SEND_TIMEOUT_NS = 10 * 10**9
 TICK_NS = 10**9
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _RECEIVES_PER_SPIN = 16  # 0.7 us each, so that other sockets are looked at every 12 us
 
 
@@ -76,6 +76,7 @@ class Loop:
         self._epoll = select.epoll()
         self._hot: Connection | None = None
         self._next_tick_ns = 0
+        self._paused: list[int] = []  # listeners that found no descriptor, until the next tick
         self._spin_ns = spin_ns
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -83,10 +84,9 @@ class Loop:
         self._callbacks[fd] = callback
         self._epoll.register(fd, select.EPOLLIN)
 
-    def unwatch(self, fd: int) -> None:
-        """Stop watching `fd`."""
-        if self._callbacks.pop(fd, None) is not None:
-            self._epoll.unregister(fd)
+    def accept(self, listener: socket.socket, take: Callable[[socket.socket], object]) -> None:
+        """Call `take` with every connection that comes in."""
+        self.watch(listener.fileno(), lambda: self._accept_all(listener, take))
 
     def add(self, sock: socket.socket, peer: Peer) -> Connection:
         """Take a connected socket over."""
@@ -154,8 +154,25 @@ class Loop:
             self.close(connection)
         self._epoll.close()
 
+    def _accept_all(self, listener: socket.socket, take: Callable[[socket.socket], object]) -> None:
+        while True:
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    continue  # the client was gone before it was accepted
+                log.error("no descriptor left to accept a connection", extra={"error": error.strerror})
+                self._epoll.unregister(listener.fileno())  # it stays readable, and would keep the loop busy
+                self._paused.append(listener.fileno())
+                return
+            take(sock)
+
     def _spin(self) -> bool:
-        """Receive from the hot connection until the spin is over or another socket is ready; True if something was served."""
+        """Receive from the hot connection until the spin is over or another socket is ready; True if something was
+        served.
+        """
         hot = self._hot
         if hot is None or hot.events != select.EPOLLIN:
             return False
@@ -216,6 +233,8 @@ class Loop:
 
     def _tick(self, now_ns: int) -> None:
         self._next_tick_ns = now_ns + TICK_NS
+        while self._paused:
+            self._epoll.register(self._paused.pop(), select.EPOLLIN)
         for connection in list(self.connections.values()):
             stalled_ns = connection.stalled_ns
             if stalled_ns is not None and now_ns - stalled_ns > SEND_TIMEOUT_NS:
@@ -223,19 +242,3 @@ class Loop:
                 self.close(connection)
         for callback in self.on_tick:
             callback(now_ns)
-
-
-def accept_all(listener: socket.socket, take: Callable[[socket.socket], None]) -> bool:
-    """Accept every connection that waits; False where the process has no descriptor left for one."""
-    while True:
-        try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            return True
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                log.error("no descriptor left to accept a connection", extra={"error": error.strerror})
-                return False
-            continue  # the client was gone before it was accepted
-        with contextlib.suppress(OSError):
-            take(sock)

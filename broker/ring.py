@@ -1,4 +1,4 @@
-"""A ring as the broker sees it: its segment, its planes as tensors, and which of its rows are in flight (spec section 6).
+"""A ring as the broker sees it: its segment, its planes as tensors, and which rows are in flight (spec section 6).
 
 What a client can write is never asked: which rows are whose is kept here, in private memory.
 """
@@ -25,7 +25,9 @@ DEFAULT_RING_BYTES = 8 * 2**20  # the default ring of any model fits several tim
 class Ring:
     """One open ring. Its tensors alias the segment, which is unmapped when the last of them is gone."""
 
-    def __init__(self, number: int, model: Model, slots: int, samples: list[Shape], create: Callable[[int], Segment]) -> None:
+    def __init__(
+        self, number: int, model: Model, slots: int, samples: list[Shape], create: Callable[[int], Segment]
+    ) -> None:
         tensors = (*model.signature.inputs, *model.signature.outputs)
         layout = lay_out(
             slots, [PlaneGeometry(tensor.dtype, sample) for tensor, sample in zip(tensors, samples, strict=True)]
@@ -78,7 +80,14 @@ class Ring:
         """The RING that tells the client all about it."""
         segment = messages.SegmentInfo("path", self.segment.path, self.segment.size_bytes)
         return messages.Ring(
-            request_id, self.number, segment, self.slots, self.max_rows, self.model.version, self.planes, messages.NOTHING
+            request_id,
+            self.number,
+            segment,
+            self.slots,
+            self.max_rows,
+            self.model.version,
+            self.planes,
+            messages.NOTHING,
         )
 
 
@@ -94,12 +103,17 @@ def descriptors(
 
 
 def open_ring(
-    number: int, model: Model, ask: messages.Open, limits: messages.Limits, default_slots: int, create: Callable[[int], Segment]
+    number: int,
+    model: Model,
+    ask: messages.Open,
+    limits: messages.Limits,
+    default_slots: int,
+    create: Callable[[int], Segment],
 ) -> Ring:
     """Open the ring that an OPEN asks for.
 
-    `create` makes a segment of so many bytes. Raises `RingbrokerError`: UNKNOWN_DIM, MAXIMUM_MISSING, MAXIMUM_TOO_LARGE,
-    TOO_MANY_SLOTS, RING_TOO_LARGE or SHM_FULL.
+    `create` makes a segment of so many bytes. Raises `RingbrokerError`: UNKNOWN_DIM, MAXIMUM_MISSING,
+    MAXIMUM_TOO_LARGE, TOO_MANY_SLOTS, RING_TOO_LARGE or SHM_FULL.
     """
     maxima = _maxima(model, ask)
     tensors = (*model.signature.inputs, *model.signature.outputs)
@@ -110,7 +124,9 @@ def open_ring(
         raise RingbrokerError(Code.TOO_MANY_SLOTS, f"{limits.slots} slots are the most", "slots")
     if slots * slot_bytes + (len(tensors) + 1) * PAGE_BYTES > limits.segment_bytes:
         raise RingbrokerError(
-            Code.RING_TOO_LARGE, f"{slots} slots of {slot_bytes} bytes are over the {limits.segment_bytes} allowed", "slots"
+            Code.RING_TOO_LARGE,
+            f"{slots} slots of {slot_bytes} bytes are over the {limits.segment_bytes} allowed",
+            "slots",
         )
     return Ring(number, model, slots, samples, create)
 
@@ -135,4 +151,3 @@ def _maxima(model: Model, ask: messages.Open) -> dict[str, int]:
 
 def _at_maximum(sample: Sample, maxima: dict[str, int]) -> Shape:
     return tuple(maxima[dim] if isinstance(dim, str) else dim for dim in sample)
-

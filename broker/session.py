@@ -1,4 +1,6 @@
-"""A session: one connection's protocol, rings and requests in flight (spec sections 4 to 10). Bytes in, bytes out, no I/O.
+"""A session: one connection's protocol, rings and requests in flight (spec sections 4 to 10).
+
+Bytes in, bytes out, no I/O:
 
     receive(data, now_ns)      what came from the client; requests that pass the checks go to the batcher
     out                        what is to be sent
@@ -43,7 +45,9 @@ class House:
 
 
 class Handshake:
-    """A connection before its session: reads the HELLO, and not a byte more, so that the socket can be handed on after it."""
+    """A connection before its session: reads the HELLO, and not a byte more, so that the socket can be handed on
+    after it.
+    """
 
     __slots__ = ("_buffer", "_on_hello", "_stats", "connection", "ended", "out")
 
@@ -71,7 +75,9 @@ class Handshake:
             return
         length = int.from_bytes(self._buffer[:LENGTH_BYTES], "little")
         if length > MAX_PAYLOAD_BYTES:
-            self.fail(RingbrokerError(Code.FRAME_TOO_LARGE, f"a frame of {length} bytes; {MAX_PAYLOAD_BYTES} is the most"))
+            self.fail(
+                RingbrokerError(Code.FRAME_TOO_LARGE, f"a frame of {length} bytes; {MAX_PAYLOAD_BYTES} is the most")
+            )
         elif self.receive_bytes == 0:
             self._finish()
 
@@ -262,9 +268,7 @@ class Session:
                 shapes = request.samples.outputs if request.samples else None
                 outputs = descriptors(ring.out_planes, request.slot, request.rows, shapes)
             timings = (started_ns - request.received_ns, compute_ns)
-            append_frame(
-                self.out, Result(request.id, True, outputs, ring.model.version, timings, batch.rows, NOTHING)
-            )
+            append_frame(self.out, Result(request.id, True, outputs, ring.model.version, timings, batch.rows, NOTHING))
 
     def refuse_request(self, request: Request, error: RingbrokerError) -> None:
         """Answer a request with an ERROR, unless it was dropped; its rows are the client's again already."""
@@ -299,7 +303,12 @@ class Session:
             self.ended = True
             log.warning(
                 "protocol error",
-                extra={"session": self.number, "client": self.client.name, "code": name_of(error.code), "path": error.path},
+                extra={
+                    "session": self.number,
+                    "client": self.client.name,
+                    "code": name_of(error.code),
+                    "path": error.path,
+                },
             )
 
 

@@ -1,4 +1,7 @@
-"""Counters: what was asked, answered, refused, run and copied, and how long it took. Plain integers, counted where it happens."""
+"""Counters: what was asked, answered, refused, run and copied, and how long it took.
+
+Plain integers, counted where it happens.
+"""
 
 from __future__ import annotations
 

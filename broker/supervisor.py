@@ -1,7 +1,7 @@
 """`broker serve`: puts the parts together, and takes them apart again. One process for now.
 
-Order matters at the start: the lock first, so that nothing of a live broker is touched; then the models, so that a broker which
-listens can answer; then the sockets.
+Order matters at the start: the lock first, so that nothing of a live broker is touched; then the models, so that a
+broker which listens can answer; then the sockets.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from broker import admin, listener
+from broker.admin import AdminPeer
 from broker.batcher import Batcher
 from broker.catalog import Catalog
 from broker.config import ServeConfig, usable_cpus
 from broker.engine import models
-from broker.loop import Loop, accept_all
+from broker.loop import Loop
 from broker.session import Handshake, House, Session
 from broker.stats import ModelStats, Stats, model_as_dict
 from broker.worker import Worker
@@ -65,10 +66,11 @@ class Broker:
         limits = Limits(MAX_PAYLOAD_BYTES, config.max_ring_bytes, config.max_slots, config.max_rings)
         self._house = House(catalog, batcher, self._stats, limits, config.default_slots, segments.create)
         self._worker = Worker(self._loop, batcher, self._stats, now_ns)
+        self._commands = {"status": self._status}
         self._admin_listener = listener.listen(config.socket_path + admin.SUFFIX)
         self._listener = listener.listen(config.socket_path)
         self._door = listener.Door(self._listener, self._loop, self._stats, config.max_connections, self._begin)
-        self._loop.watch(self._admin_listener.fileno(), self._accept_admin)
+        self._loop.accept(self._admin_listener, lambda sock: self._loop.add(sock, AdminPeer(self._commands)))
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop.watch(self._wake, lambda: None)
 
@@ -96,9 +98,6 @@ class Broker:
         session = Session(next(self._session_numbers), hello, self._house, now_ns())
         handshake.connection.become(session)
         self._stats.sessions += 1
-
-    def _accept_admin(self) -> None:
-        accept_all(self._admin_listener, lambda sock: self._loop.add(sock, admin.AdminPeer({"status": self._status})) and None)
 
     def _status(self) -> dict[str, Any]:
         sessions = [c.peer for c in self._loop.connections.values() if isinstance(c.peer, Session)]

@@ -1,7 +1,7 @@
 """The checks of an INFER, in the spec's order, before any byte of its rows is looked at (spec section 7).
 
-The session first compares a request with what the usual one says (one full row), and comes here only when it differs: to
-find out what is wrong, or that nothing is.
+The session first compares a request with what the usual one says (one full row), and comes here only when it differs:
+to find out what is wrong, or that nothing is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ Shape = tuple[int, ...]
 
 
 def check(ring: Ring | None, ask: Infer) -> Samples | None:
-    """Return the request's sample shapes, None where all are the planes' own; raises `RingbrokerError` 2xxx or UNKNOWN_VERSION.
+    """Return the request's sample shapes, None where all are the planes' own; raises `RingbrokerError` 2xxx or
+    UNKNOWN_VERSION.
 
     Whether the rows are in flight is left to the caller.
     """

@@ -1,10 +1,10 @@
 """The worker: one thread that runs to completion. Receive everything that is there, run one batch, answer, and again.
 
-While a model runs, requests gather in the sockets; so under load the next batch forms by itself, and without load nothing
-waits for anything. There is no queue between threads, no second thread, no timer.
+While a model runs, requests gather in the sockets; so under load the next batch forms by itself, and without load
+nothing waits for anything. There is no queue between threads, no second thread, no timer.
 
-One request's way: `Loop.poll` reads it, `Session.receive` decodes and checks it, `Batcher.start` makes it part of a batch,
-`Worker._run` gives the model views of its rows, `Session.answer` writes the RESULT, `Loop.flush` sends it.
+One request's way: `Loop.poll` reads it, `Session.receive` decodes and checks it, `Batcher.start` makes it part of a
+batch, `Worker._run` gives the model views of its rows, `Session.answer` writes the RESULT, `Loop.flush` sends it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     RingbrokerError          code, text, path, retry_after_ms
 
-The code is the contract; the text is for people. Everything here that crosses a process boundary, ends a load, or reaches a
-caller of a client is a `RingbrokerError`; the Python client derives its exception tree from it.
+The code is the contract; the text is for people. Everything here that crosses a process boundary, ends a load, or
+reaches a caller of a client is a `RingbrokerError`; the Python client derives its exception tree from it.
 """
 
 from __future__ import annotations

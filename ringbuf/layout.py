@@ -4,8 +4,8 @@
     4096        plane 0: row 0, row 1, ... row slots-1      stride = the sample's bytes, no gap
     ...         plane 1, at the next multiple of 4096
 
-Adjacent rows of a plane are therefore one contiguous `[rows, *sample]` tensor. All arithmetic is on Python's integers and
-refused past 2^53-1, so nothing wraps.
+Adjacent rows of a plane are therefore one contiguous `[rows, *sample]` tensor. All arithmetic is on Python's integers
+and refused past 2^53-1, so nothing wraps.
 """
 
 from __future__ import annotations

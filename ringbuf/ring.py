@@ -1,7 +1,7 @@
 """A ring as its client sees it: which of its slots are taken (spec section 7, "Who owns the rows").
 
-The client is the only allocator of its ring. Slots are given out next-fit, in ring order, so that leases taken one after
-another are adjacent and their requests can run as one batch; a slow holder is skipped and blocks nobody.
+The client is the only allocator of its ring. Slots are given out next-fit, in ring order, so that leases taken one
+after another are adjacent and their requests can run as one batch; a slow holder is skipped and blocks nobody.
 """
 
 from __future__ import annotations

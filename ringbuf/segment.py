@@ -1,9 +1,11 @@
 """A segment: one shared-memory mapping, which holds one ring (spec section 6).
 
-The broker creates it under a random name with its space reserved, so a full /dev/shm is an error here and never a SIGBUS
-later; the client maps it by path; the broker unlinks the name, and the memory lives as long as somebody maps it.
+The broker creates it under a random name with its space reserved, so a full /dev/shm is an error here and never a
+SIGBUS later; the client maps it by path; the broker unlinks the name, and the memory lives as long as somebody maps
+it.
 
-A mapping is never closed, only dropped: tensors and arrays made from `Segment.buffer` hold it, and the last of them unmaps it.
+A mapping is never closed, only dropped: tensors and arrays made from `Segment.buffer` hold it, and the last of them
+unmaps it.
 """
 
 from __future__ import annotations
@@ -82,7 +84,8 @@ class SegmentStore:
 def attach(path: str, size_bytes: int) -> Segment:
     """Map the segment that a RING message names.
 
-    Raises `RingbrokerError` ATTACH_FAILED where it cannot be opened or mapped, is shorter than `size_bytes`, or is no segment.
+    Raises `RingbrokerError` ATTACH_FAILED where it cannot be opened or mapped, is shorter than `size_bytes`, or is no
+    segment.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)

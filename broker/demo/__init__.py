@@ -1,7 +1,7 @@
 """The demo: a small classifier of handwritten digits, whose weights ship with the package.
 
-`broker serve --demo` serves it as `digits`: image F32[batch,8,8], pixels from 0 to 1, to logits F32[batch,10]. `train` made the weights,
-and the held-out images beside them, on which it is right 98 times of 100 (docs/demo-model.md).
+`broker serve --demo` serves it as `digits`: image F32[batch,8,8], pixels from 0 to 1, to logits F32[batch,10]. `train`
+made the weights, and the held-out images beside them, on which it is right 98 times of 100 (docs/demo-model.md).
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     make train
 
-The data are scikit-learn's 1797 handwritten digits (8x8, 0 to 16); a quarter, 450, stratified by label with seed 0, is held
-out: nothing here looks at it before the last line, which prints the accuracy on it. The images are written in IDX, MNIST's own
-format, which every language reads in ten lines.
+The data are scikit-learn's 1797 handwritten digits (8x8, 0 to 16); a quarter, 450, stratified by label with seed 0,
+is held out: nothing here looks at it before the last line, which prints the accuracy on it. The images are written in
+IDX, MNIST's own format, which every language reads in ten lines.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ def _train(images: torch.Tensor, labels: torch.Tensor) -> Digits:
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(images)).split(32):
+        for batch in torch.randperm(len(images)).split(32):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
             noisy = images[batch] + 0.1 * torch.randn_like(images[batch])
-            torch.nn.functional.cross_entropy(model(noisy), labels[batch]).backward()
+            torch.nn.functional.cross_entropy(model(noisy), labels[batch]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
     return model.eval()

@@ -1,7 +1,7 @@
 """Models: from what the operator named to something that runs (DESIGN section 6).
 
-`prepare` reads it, `bind` makes it ready and gives it a trial run on zeros, so that a model whose outputs are not what its
-signature says is refused at load and not at the first request.
+`prepare` reads it, `bind` makes it ready and gives it a trial run on zeros, so that a model whose outputs are not
+what its signature says is refused at load and not at the first request.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ def _try(plan: Plan, signature: Signature, rows: int, name: str) -> None:
 
 
 def _zeros(tensor: Tensor, signature: Signature, rows: int) -> torch.Tensor:
-    """Zeros of the tensor's shape with `rows` rows; an open dim is tried at 2, or at its maximum where that is smaller."""
+    """Zeros of the tensor's shape with `rows` rows; an open dim is tried at 2, or at its maximum where that is
+    smaller.
+    """
     trial = {dim: min(2, maximum or 2) for dim, maximum in signature.dims.items()} | {signatures.BATCH: rows}
     shape = [trial[dim] if isinstance(dim, str) else dim for dim in tensor.shape]
     return torch.zeros(shape, dtype=TORCH_DTYPES[tensor.dtype])

@@ -4,7 +4,8 @@
     Prepared.bind (in the worker: threads, device)     ->  Plan
     Plan.run(inputs, outputs)                              the results are in `outputs` when it returns
 
-Inputs and outputs are views of shared memory (`broker.engine.tensors`). Whatever a plan copies, it writes into its ledger.
+Inputs and outputs are views of shared memory (`broker.engine.tensors`). Whatever a plan copies, it writes into its
+ledger.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Plan(Protocol):
 class Prepared(Protocol):
     """A model, read and understood, but not yet run: no thread pool was started and no device touched."""
 
-    signature: Signature
+    @property
+    def signature(self) -> Signature:
+        """Its inputs and outputs."""
 
     def bind(self, threads: int, device: str) -> Plan:
         """Make it ready to run on `device` ("cpu") with `threads` threads inside an op."""

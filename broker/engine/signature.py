@@ -1,8 +1,8 @@
 """Signatures: a model's named inputs and outputs (DESIGN: one word per idea; spec section 5).
 
-A tensor is written `F32[batch,3,224,224]`: its dtype and its whole shape. A number is a fixed dim, a name a dynamic one; the name
-`batch` marks the batch axis. `F32[]` is a scalar. The data types are the wire's own (`messages.Tensor`, `messages.Signature`), so
-what a model declares is what a client reads. No torch here.
+A tensor is written `F32[batch,3,224,224]`: its dtype and its whole shape. A number is a fixed dim, a name a dynamic
+one; the name `batch` marks the batch axis. `F32[]` is a scalar. The data types are the wire's own (`messages.Tensor`,
+`messages.Signature`), so what a model declares is what a client reads. No torch here.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def declare(
 
 
 def checked(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], maxima: Mapping[str, int | None]) -> Signature:
-    """Put a signature together and refuse what the broker cannot serve: SIGNATURE_INVALID, with the tensor's name as path."""
+    """Put a signature together and refuse what the broker cannot serve: SIGNATURE_INVALID, with the tensor's name as
+    path.
+    """
     for tensors, side in ((inputs, "inputs"), (outputs, "outputs")):
         if not 1 <= len(tensors) <= MAX_TENSORS:
             raise invalid(f"a model has 1 to {MAX_TENSORS} {side}, this one {len(tensors)}", side)

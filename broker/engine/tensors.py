@@ -1,8 +1,8 @@
 """Planes as torch tensors: every tensor that a model sees is a view of the ring's shared memory (spec section 6).
 
-One `torch.frombuffer` per plane when the ring opens. It is given a slice of the mapping's memoryview, and neither `count` nor
-`offset`: torch does not check those, and a wrong one is a SIGSEGV. The views of single rows, which most requests want, are made
-then too: slicing a tensor costs 1.9 us, looking a view up 0.03 us.
+One `torch.frombuffer` per plane when the ring opens. It is given a slice of the mapping's memoryview, and neither
+`count` nor `offset`: torch does not check those, and a wrong one is a SIGSEGV. The views of single rows, which most
+requests want, are made then too: slicing a tensor costs 1.9 us, looking a view up 0.03 us.
 
 All views alias the segment, and keep it mapped for as long as they live.
 """
@@ -50,7 +50,9 @@ class PlaneTensors:
         samples: Sequence[Shape],
         layouts: Sequence[PlaneLayout],
     ) -> None:
-        """Wrap the planes that lie at `layouts` in `buffer`; `samples` are their rows' shapes, dynamic dims at the maximum."""
+        """Wrap the planes that lie at `layouts` in `buffer`; `samples` are their rows' shapes, dynamic dims at the
+        maximum.
+        """
         self._bases = tuple(
             _wrap(buffer[at.offset : at.offset + slots * at.stride], tensor.dtype, (slots, *sample))
             for tensor, sample, at in zip(tensors, samples, layouts, strict=True)
@@ -59,7 +61,8 @@ class PlaneTensors:
         self.single: list[tuple[torch.Tensor, ...]] = [self.rows(slot, 1) for slot in range(slots)]
 
     def rows(self, slot: int, rows: int, samples: Sequence[Shape] | None = None) -> tuple[torch.Tensor, ...]:
-        """Return rows `[slot, slot+rows)` of every plane, as the model wants them: the batch axis where the signature has it.
+        """Return rows `[slot, slot+rows)` of every plane, as the model wants them: the batch axis where the signature
+        has it.
 
         With `samples`, each row is the tensor of that shape packed at the row's front: a view with the row's stride.
         """

@@ -1,1 +1,3 @@
-"""The wire: `framing` cuts a byte stream into payloads, `messages` turns payloads into typed messages and back. No I/O."""
+"""The wire: `framing` cuts a byte stream into payloads, `messages` turns payloads into typed messages and back. No
+I/O.
+"""

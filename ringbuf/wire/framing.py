@@ -39,7 +39,9 @@ class FrameReader:
             begin = start + LENGTH_BYTES
             (length,) = _unpack_length(data, start)
             if length > MAX_PAYLOAD_BYTES:
-                self.error = RingbrokerError(Code.FRAME_TOO_LARGE, f"a frame of {length} bytes; {MAX_PAYLOAD_BYTES} is the most")
+                self.error = RingbrokerError(
+                    Code.FRAME_TOO_LARGE, f"a frame of {length} bytes; {MAX_PAYLOAD_BYTES} is the most"
+                )
                 break
             stop = begin + length
             if stop > end:

@@ -1,8 +1,8 @@
 """Every message as a typed struct, and the codec (spec sections 3 to 9, spec/messages.json).
 
-A payload is decoded, or `RingbrokerError` is raised with one of BAD_MSGPACK, UNKNOWN_MESSAGE and INVALID_FIELD; nothing else
-is. Descriptors and everything in them are plain tuples on purpose: a whole request's descriptors are checked by one
-comparison with the tuple expected for its row (15 ns), and msgspec makes them faster than structs.
+A payload is decoded, or `RingbrokerError` is raised with one of BAD_MSGPACK, UNKNOWN_MESSAGE and INVALID_FIELD;
+nothing else is. Descriptors and everything in them are plain tuples on purpose: a whole request's descriptors are
+checked by one comparison with the tuple expected for its row (15 ns), and msgspec makes them faster than structs.
 """
 
 from __future__ import annotations
@@ -243,7 +243,6 @@ ClientMessage: TypeAlias = Hello | List | Open | Attached | Infer | Cancel | Clo
 BrokerMessage: TypeAlias = Error | Welcome | Models | Ring | Result | Closed | Pong | GoAway
 
 
-
 def _by_number(*kinds: type[Message]) -> dict[int, type[Message]]:
     return {int(kind.__struct_config__.tag): kind for kind in kinds}  # type: ignore[arg-type]
 
@@ -258,15 +257,18 @@ _client_decoder = msgspec.msgpack.Decoder(ClientMessage)
 _broker_decoder = msgspec.msgpack.Decoder(BrokerMessage)
 _items_decoder = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
 
-# What msgspec raises for bytes that are not one msgpack value; ValidationError, for a value that is no message, is among
+# What msgspec raises for bytes that are not one msgpack value; ValidationError, for a value that is no message, is
+# among
 # its subclasses and is told apart first.
 _NOT_MSGPACK = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def decode_client(payload: bytes) -> ClientMessage:
-    """Decode what a client sent; raises `RingbrokerError` BAD_MSGPACK, UNKNOWN_MESSAGE or INVALID_FIELD, nothing else."""
+    """Decode what a client sent; raises `RingbrokerError` BAD_MSGPACK, UNKNOWN_MESSAGE or INVALID_FIELD, nothing
+    else.
+    """
     try:
-        return _client_decoder.decode(payload)
+        return _client_decoder.decode(payload)  # type: ignore[no-any-return]
     except _NOT_MSGPACK as error:
         raise _explain(payload, error, CLIENT_MESSAGES) from None
 
@@ -274,7 +276,7 @@ def decode_client(payload: bytes) -> ClientMessage:
 def decode_broker(payload: bytes) -> BrokerMessage:
     """Decode what the broker sent; raises as `decode_client`."""
     try:
-        return _broker_decoder.decode(payload)
+        return _broker_decoder.decode(payload)  # type: ignore[no-any-return]
     except _NOT_MSGPACK as error:
         raise _explain(payload, error, BROKER_MESSAGES) from None
 

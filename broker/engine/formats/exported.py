@@ -1,8 +1,9 @@
 """Exported programs: what `torch.export.save` writes (`.pt2`).
 
-The signature is read from the file. An exported program keeps sizes but not the names of its dims, so they are named here: a symbol that is
-the first dim of every input is the batch axis; any other is `INPUT_AXIS`, after the first input that has it (`tokens_1`).
-A dim that was fixed at export stays fixed; a model exported for one sample has no batch axis and runs row by row.
+The signature is read from the file. An exported program keeps sizes but not the names of its dims, so they are named
+here: a symbol that is the first dim of every input is the batch axis; any other is `INPUT_AXIS`, after the first
+input that has it (`tokens_1`). A dim that was fixed at export stays fixed; a model exported for one sample has no
+batch axis and runs row by row.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def prepare(path: Path) -> PreparedProgram:
             program = torch.export.load(path)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RingbrokerError(Code.MODEL_INVALID, f"not a program that this torch can load: {reason}", str(path)) from error
+        text = f"not a program that this torch can load: {reason}"
+        raise RingbrokerError(Code.MODEL_INVALID, text, str(path)) from error
     return PreparedProgram(read_signature(program), program)
 
 
@@ -76,7 +78,7 @@ def read_signature(program: ExportedProgram) -> Signature:
 def _dim_names(input_names: list[str], inputs: list[torch.Tensor]) -> dict[str, str]:
     """Name every symbol that is a dim of an input."""
     first_dims = {str(value.shape[0]) if value.dim() else "" for value in inputs}
-    names = {}
+    names: dict[str, str] = {}
     for name, value in zip(input_names, inputs, strict=True):
         for axis, dim in enumerate(value.shape):
             if isinstance(dim, torch.SymInt):

@@ -1,12 +1,14 @@
 """Python factories: `package.module:factory`, called without arguments, returns the model.
 
-The model is any callable, most often an `nn.Module`, with its signature in two attributes, and the maxima of its dynamic dims in a third:
+The model is any callable, most often an `nn.Module`, with its signature in two attributes, and the maxima of its
+dynamic dims in a third:
 
     inputs = {"tokens": "I64[batch,seq]"}
     outputs = {"embedding": "F32[batch,384]"}
     maxima = {"seq": 256}
 
-It is called with the inputs in that order, and returns a tensor, a tuple in the order of the outputs, or a dict by their names.
+It is called with the inputs in that order, and returns a tensor, a tuple in the order of the outputs, or a dict by
+their names.
 """
 
 from __future__ import annotations
@@ -88,13 +90,15 @@ def _call(factory: Callable[[], Any], source: str) -> Callable[..., Any]:
 
 
 def _signature(model: Callable[..., Any]) -> Signature:
-    declared = {name: getattr(model, name, None) for name in ("inputs", "outputs")}
-    for name, tensors in declared.items():
-        if not isinstance(tensors, dict):
-            raise signatures.invalid(
-                f"the model has no attribute `{name}`, a dict such as {{'image': 'F32[batch,8,8]'}}", name
-            )
-    return signatures.declare(declared["inputs"], declared["outputs"], getattr(model, "maxima", None))
+    return signatures.declare(_declared(model, "inputs"), _declared(model, "outputs"), getattr(model, "maxima", None))
+
+
+def _declared(model: Callable[..., Any], name: str) -> dict[str, str]:
+    tensors = getattr(model, name, None)
+    if not isinstance(tensors, dict):
+        text = f"the model has no attribute `{name}`, a dict such as {{'image': 'F32[batch,8,8]'}}"
+        raise signatures.invalid(text, name)
+    return tensors
 
 
 def _told(error: Exception) -> str:
