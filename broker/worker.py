@@ -13,6 +13,7 @@ import gc
 import logging
 import traceback
 from collections.abc import Callable
+from typing import TypeGuard
 
 from broker.batcher import Batch, Batcher, Request
 from broker.engine.models import inference_mode
@@ -66,7 +67,7 @@ class Worker:
                 inputs = ring.inputs.rows(batch.slot, batch.rows, samples and samples.inputs)
                 outputs = ring.outputs.rows(batch.slot, batch.rows, samples and samples.outputs)
             ring.model.plan.run(inputs, outputs)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # signals set a flag and raise nothing, so all of it is the model's
             self._failed(batch, error)
             return
         finished_ns = self._clock_ns()
@@ -86,7 +87,7 @@ class Worker:
             return
         request = batch.requests[0]
         self._batcher.finish(batch)
-        told = error if isinstance(error, RingbrokerError) else _model_failed(error)
+        told = error if _is_of_the_plan(error) else _model_failed(error)
         log.error(
             "model failed",
             extra={
@@ -112,6 +113,11 @@ class Worker:
         if self._collect_at_ns is not None and now_ns >= self._collect_at_ns:
             self._collect_at_ns = None
             gc.collect()
+
+
+def _is_of_the_plan(error: BaseException) -> TypeGuard[RingbrokerError]:
+    """Tell the plan's own error from one that the model, perhaps a client of another broker, lets through."""
+    return isinstance(error, RingbrokerError) and error.code == Code.OUTPUT_MISMATCH
 
 
 def _model_failed(error: BaseException) -> RingbrokerError:
