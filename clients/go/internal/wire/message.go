@@ -55,6 +55,7 @@ func (e *Encoder) Append(frames []byte, m Message) ([]byte, *Error) {
 // Decoder reads payloads. It may be used by one goroutine at a time.
 type Decoder struct {
 	c        codec
+	makers   map[uint64]func() Message
 	messages map[uint64]Message
 }
 
@@ -65,16 +66,19 @@ func NewClientDecoder() *Decoder { return newDecoder(fromClient) }
 func NewBrokerDecoder() *Decoder { return newDecoder(fromBroker) }
 
 func newDecoder(makers []func() Message) *Decoder {
-	d := &Decoder{messages: make(map[uint64]Message, len(makers))}
+	d := &Decoder{makers: make(map[uint64]func() Message), messages: make(map[uint64]Message)}
 	for _, make := range makers {
 		m := make()
-		d.messages[m.number()] = m
+		d.makers[m.number()], d.messages[m.number()] = make, m
 	}
 	return d
 }
 
+// Keep gives a message of Decode's to the caller for good.
+func (d *Decoder) Keep(m Message) { d.messages[m.number()] = d.makers[m.number()]() }
+
 // Decode decodes a payload: one frame without its length. The message is the decoder's own: the next payload with a
-// message of that kind overwrites it. It holds no bytes of the payload. A message that is like the last of its kind
+// message of that kind overwrites it (see Keep). It holds no bytes of the payload. A message that is like the last of its kind
 // costs no allocation.
 func (d *Decoder) Decode(payload []byte) (Message, *Error) {
 	d.c = codec{b: payload}

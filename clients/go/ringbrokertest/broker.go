@@ -1,0 +1,129 @@
+package ringbrokertest
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// Broker is a running broker. Its methods may be called from every goroutine.
+type Broker struct {
+	path      string
+	models    []Model
+	handshake time.Duration
+
+	mu       sync.Mutex
+	listener net.Listener // nil while stopped
+	links    map[*link]struct{}
+	ends     sync.WaitGroup
+	sessions uint64
+	faults   faults
+}
+
+// New starts a broker that serves these models. It ends with the test.
+func New(t testing.TB, models ...Model) *Broker {
+	t.Helper()
+	dir := t.TempDir()
+	if len(dir) > 80 { // a socket's path has room for 107 bytes
+		var err error
+		if dir, err = os.MkdirTemp("", "ringbroker-test-"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { os.RemoveAll(dir) })
+	}
+	b := newBroker(filepath.Join(dir, "broker.sock"), models)
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Stop)
+	return b
+}
+
+func newBroker(path string, models []Model) *Broker {
+	return &Broker{path: path, models: models, handshake: 5 * time.Second, links: make(map[*link]struct{})}
+}
+
+// Path is the broker's socket.
+func (b *Broker) Path() string { return b.path }
+
+// Start listens again after Stop.
+func (b *Broker) Start() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.listener != nil {
+		return nil
+	}
+	listener, err := net.Listen("unix", b.path)
+	if err != nil {
+		return err
+	}
+	b.listener = listener
+	b.ends.Add(1)
+	go b.accept(listener)
+	return nil
+}
+
+// Stop closes the socket and every connection, and waits until their models have run.
+func (b *Broker) Stop() {
+	b.mu.Lock()
+	if b.listener != nil {
+		b.listener.Close()
+		b.listener = nil
+	}
+	b.mu.Unlock()
+	b.Disconnect()
+	b.resume()
+	b.ends.Wait()
+}
+
+func (b *Broker) accept(listener net.Listener) {
+	defer b.ends.Done()
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		b.mu.Lock()
+		if b.listener != listener { // stopped meanwhile
+			b.mu.Unlock()
+			connection.Close()
+			return
+		}
+		l := newLink(b, connection.(*net.UnixConn))
+		b.links[l] = struct{}{}
+		b.ends.Add(1)
+		b.mu.Unlock()
+		go l.serve()
+	}
+}
+
+func (b *Broker) model(name string) *Model {
+	for i := range b.models {
+		if b.models[i].Name == name {
+			return &b.models[i]
+		}
+	}
+	return nil
+}
+
+func (b *Broker) nextSession() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.sessions++
+	return b.sessions
+}
+
+// now is the broker's monotonic clock.
+func (b *Broker) now() uint64 {
+	const clockMonotonic = 1
+	var t syscall.Timespec
+	syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&t)), 0)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return uint64(t.Nano() + int64(b.faults.skew))
+}
