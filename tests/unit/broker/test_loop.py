@@ -1,14 +1,15 @@
 """The loop on real socket pairs: partial sends, clients that do not read, peers that change, and spinning or not."""
 
 import contextlib
-import errno
+import os
+import resource
 import select
 import socket
 
 import pytest
 
 from broker import loop as loops
-from broker.loop import MAX_UNSENT_BYTES, SEND_TIMEOUT_NS, TICK_NS, Loop, accept_all
+from broker.loop import MAX_UNSENT_BYTES, SEND_TIMEOUT_NS, TICK_NS, Loop
 from tests.unit.broker.parts import Clock
 
 
@@ -318,35 +319,50 @@ def test_watched_descriptors(loop):
         near.send(b"x")
         loop.poll(may_wait=False)
         assert seen == [b"x"]
-        loop.unwatch(far.fileno())
-        loop.unwatch(far.fileno())
-        near.send(b"y")
+
+
+def test_accept_takes_everything_that_waits(loop, tmp_path):
+    path = str(tmp_path / "sock")
+    taken = []
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as stack:
+        listener.bind(path)
+        listener.listen()
+        listener.setblocking(False)
+        loop.accept(listener, taken.append)
+        for _ in range(3):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
         loop.poll(may_wait=False)
-        assert seen == [b"x"]
+        assert len(taken) == 3
+        for sock in taken:
+            sock.close()
 
 
-class Listener:
-    """What accept says when the process or the machine is at its end, which no test may bring about for real."""
-
-    def __init__(self, *answers):
-        self.answers = list(answers)
-
-    def accept(self):
-        answer = self.answers.pop(0)
-        if isinstance(answer, int):
-            raise OSError(answer, "")
-        return answer, ""
-
-
-def test_accept_takes_everything_that_waits():
+def test_accept_without_a_descriptor_left_pauses_until_the_next_tick(loop, clock, tmp_path, caplog):
+    path = str(tmp_path / "sock")
     taken = []
-    assert accept_all(Listener("a", errno.ECONNABORTED, "b", errno.EAGAIN), taken.append)
-    assert taken == ["a", "b"]
-
-
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
-def test_accept_without_a_descriptor_left_says_so(number, caplog):
-    taken = []
-    assert not accept_all(Listener("a", number), taken.append)
-    assert taken == ["a"]
-    assert [record.name for record in caplog.records] == [loops.log.name]
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as near:
+        listener.bind(path)
+        listener.listen()
+        listener.setblocking(False)
+        loop.accept(listener, taken.append)
+        near.connect(path)
+        loop.poll(may_wait=False)  # the first tick, and the connection
+        taken.pop().close()
+        with socket.socket(socket.AF_UNIX) as other:
+            other.connect(path)
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            free = os.dup(0)
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+            try:
+                loop.poll(may_wait=False)
+                loop.poll(may_wait=False)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert taken == []
+            assert [record.name for record in caplog.records] == [loops.log.name]  # once: it is not looked at again
+            clock.ns += TICK_NS
+            loop.poll(may_wait=False)
+            loop.poll(may_wait=False)
+            assert len(taken) == 1
+            taken.pop().close()

@@ -111,7 +111,6 @@ def run_once(works, between=lambda: None):
     try:
         works.worker.run()
     finally:
-        works.loop.unwatch(wake)
         os.close(wake)
 
 
