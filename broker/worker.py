@@ -54,6 +54,7 @@ class Worker:
                         self._answer_expired()
                     if batch is not None:
                         self._run(batch)
+                        batch = None  # or the last ring would stay mapped after its CLOSE, until the next batch
 
     def _run(self, batch: Batch) -> None:
         """Run one batch and answer its requests; one that fails with several in it is run again, one by one."""
