@@ -1,0 +1,85 @@
+"""A model that fails at run time: its client is told, the operator finds why in the log, and nobody else notices."""
+
+import pytest
+
+from tests.faults import leaks, models
+from tests.faults.wire import Peer, until
+
+FAILURES = {
+    models.RAISES: (5001, "ZeroDivisionError"),
+    models.EXITS: (5001, "SystemExit"),
+    models.GOES: (5001, "NotAnException"),
+    models.BREAKS: (5001, "RingbrokerError"),
+    models.WRONG_SHAPE: (5002, None),
+    models.WRONG_DTYPE: (5002, None),
+    models.WRONG_COUNT: (5002, None),
+    models.NO_TENSOR: (5002, None),
+}  # 5001 MODEL_FAILED, 5002 OUTPUT_MISMATCH
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_failure_is_told_and_the_session_goes_on(failure, broker, undisturbed):
+    code, kind = FAILURES[failure]
+    with Peer(broker.socket_path).hello() as peer:
+        ring = peer.open("picky")
+        ring.write(0, failure)
+        trace = f"failure-{failure}"
+        answer = peer.ask(*ring.infer(1, trace=trace))
+        assert answer[:3] == [64, 1, code]
+        assert kind is None or answer[3].endswith(kind)
+        assert "thirteen" not in answer[3]
+        ring.write(0, 1.0)
+        assert peer.ask(*ring.infer(2))[:2] == [69, 2]
+        assert ring.read(0)[0] == 2.0
+        (line,) = [line for line in broker.log.splitlines() if trace in line]
+        assert "Traceback" in line
+        assert kind is None or kind in line
+
+
+def test_of_several_in_a_batch_only_the_guilty_one_fails(broker, undisturbed):
+    with Peer(broker.socket_path).hello() as peer:
+        ring = peer.open("picky")
+        for slot in range(4):
+            ring.write(slot, slot)
+        peer.send(*(ring.infer(slot, slot) for slot in range(4)))
+        assert [peer.receive()[6] for _ in range(4)] == [4, 4, 4, 4], "sent together, they are one batch"
+        ring.write(2, models.RAISES)
+        peer.send(*(ring.infer(slot, slot) for slot in range(4)))
+        answers = {answer[1]: answer for answer in (peer.receive() for _ in range(4))}
+        assert answers[2][:3] == [64, 2, 5001]
+        assert [answers[slot][0] for slot in (0, 1, 3)] == [69, 69, 69]
+        assert [ring.read(slot)[0] for slot in (0, 1, 3)] == [0.0, 2.0, 6.0]
+
+
+def test_client_that_is_gone_when_its_batch_fails(broker, undisturbed):
+    with Peer(broker.socket_path).hello() as peer:
+        ring = peer.open("picky")
+        for slot in range(4):
+            ring.write(slot, models.RAISES)
+        peer.send(*(ring.infer(slot, slot) for slot in range(4)))
+
+
+def test_client_that_is_gone_when_its_requests_have_expired(broker, undisturbed):
+    with Peer(broker.socket_path).hello() as busy:
+        slow = busy.open("slow")
+        before = broker.status()["errors"].get("DEADLINE_EXCEEDED", 0)
+        for number in range(5):
+            with Peer(broker.socket_path).hello() as peer:
+                ring = peer.open("twice")
+                peer.ask(8, 1)
+                busy.send(slow.infer(number))
+                peer.send(*(ring.infer(slot, slot, deadline_ns=0) for slot in range(4)))
+            assert busy.receive()[0] == 69
+        until(lambda: broker.status()["errors"].get("DEADLINE_EXCEEDED", 0) > before)
+
+
+@pytest.mark.parametrize("first", [1.0, models.RAISES])
+def test_an_idle_broker_lets_go_of_the_last_ring_that_it_ran(first, broker):
+    before = leaks.census(broker)
+    with Peer(broker.socket_path).hello() as peer:
+        ring = peer.open("picky")
+        ring.write(0, first)
+        peer.ask(*ring.infer(1))
+        assert peer.ask(7, 2, ring.number) == [71, 2, ring.number]
+        until(lambda: leaks.maps(broker.pid) == before["maps"])
+    leaks.assert_back_to(before, broker)
