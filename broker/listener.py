@@ -6,7 +6,6 @@ can be told from a live one and is replaced. The socket's mode is 0600, and a di
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
@@ -54,9 +53,9 @@ def listen(path: str) -> socket.socket:
     """
     if len(os.fsencode(path)) > _MAX_PATH_BYTES:
         raise RingbrokerError(Code.SOCKET_INVALID, f"a socket's path has at most {_MAX_PATH_BYTES} bytes", path)
+    _remove_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        _remove_socket(path)
         umask = os.umask(0o177)
         try:
             listener.bind(path)
@@ -70,10 +69,16 @@ def listen(path: str) -> socket.socket:
 
 
 def _remove_socket(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise RingbrokerError(Code.SOCKET_INVALID, "it exists and is not a socket", path)
-        Path(path).unlink()
+    try:
+        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
+        if is_socket:
+            Path(path).unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RingbrokerError(Code.SOCKET_INVALID, f"cannot replace it: {error.strerror}", path) from error
+    if not is_socket:
+        raise RingbrokerError(Code.SOCKET_INVALID, "it exists and is not a socket", path)
 
 
 class Door:

@@ -1,0 +1,186 @@
+"""The listening socket: its lock, its mode, what may lie in its place, and the door behind it."""
+
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from broker import listener
+from broker.listener import HANDSHAKE_TIMEOUT_NS, Door
+from broker.loop import Loop
+from broker.stats import Stats
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.wire import messages
+from ringbuf.wire.messages import encode_frame
+from tests.unit.broker.parts import HELLO, Clock, decode_all
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "made" / "broker.sock")
+
+
+def refusal(call, *arguments):
+    with pytest.raises(RingbrokerError) as caught:
+        call(*arguments)
+    return caught.value
+
+
+def mode_of(path):
+    return stat.S_IMODE(Path(path).stat().st_mode)
+
+
+def test_modes(path):
+    with listener.lock(path), listener.listen(path):
+        assert mode_of(path) == 0o600
+        assert mode_of(Path(path).parent) == 0o700
+
+
+def test_a_directory_that_was_there_keeps_its_mode(tmp_path):
+    tmp_path.chmod(0o755)
+    with listener.lock(str(tmp_path / "broker.sock")):
+        assert mode_of(tmp_path) == 0o755
+
+
+def test_the_umask_is_as_it_was(path, tmp_path):
+    (tmp_path / "before").touch()
+    with listener.lock(path), listener.listen(path):
+        (tmp_path / "after").touch()
+    assert mode_of(tmp_path / "after") == mode_of(tmp_path / "before")
+
+
+def test_one_broker_holds_a_path(path):
+    with listener.lock(path):
+        assert refusal(listener.lock, path).code == Code.SOCKET_IN_USE
+        code = "import sys\nfrom broker import listener\nlistener.lock(sys.argv[1])"
+        other = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
+        assert "SOCKET_IN_USE" in other.stderr
+    listener.lock(path).close()  # free again with the holder's end
+
+
+def test_the_socket_of_a_dead_broker_is_replaced(path):
+    with listener.lock(path):
+        listener.listen(path).close()
+        assert Path(path).is_socket()
+        with listener.listen(path), socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_text("precious"), lambda path: path.mkdir()])
+def test_what_is_no_socket_is_left_alone(tmp_path, make):
+    path = tmp_path / "broker.sock"
+    make(path)
+    error = refusal(listener.listen, str(path))
+    assert (error.code, error.path) == (Code.SOCKET_INVALID, str(path))
+    assert path.is_dir() or path.read_text() == "precious"
+
+
+def test_a_link_is_no_socket(path, tmp_path):
+    with listener.lock(path), listener.listen(path):
+        link = tmp_path / "link"
+        link.symlink_to(path)
+        assert refusal(listener.listen, str(link)).code == Code.SOCKET_INVALID
+        assert Path(path).is_socket()
+
+
+def test_the_longest_path(tmp_path):
+    room = 107 - len(str(tmp_path)) - 1
+    longest = str(tmp_path / ("s" * room))
+    listener.listen(longest).close()
+    assert refusal(listener.listen, longest + "s").code == Code.SOCKET_INVALID
+    assert refusal(listener.listen, str(tmp_path / ("é" * (room // 2 + 1)))).code == Code.SOCKET_INVALID
+
+
+def test_paths_where_nothing_can_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    assert refusal(listener.lock, str(tmp_path / "file" / "broker.sock")).code == Code.SOCKET_INVALID
+    assert refusal(listener.lock, str(tmp_path / ("s" * 300))).code == Code.SOCKET_INVALID
+    assert refusal(listener.listen, str(tmp_path / "absent" / "broker.sock")).code == Code.SOCKET_INVALID
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def loop(clock):
+    loop = Loop(0, clock)
+    yield loop
+    loop.close_all()
+
+
+@pytest.fixture
+def arrived():
+    return []
+
+
+@pytest.fixture
+def door(path, loop, arrived):
+    with listener.lock(path), listener.listen(path) as sock:
+        yield Door(sock, loop, Stats(), 2, lambda handshake, hello: arrived.append(hello))
+
+
+@pytest.fixture
+def dial(path, door):
+    dialled = []
+
+    def dial():
+        client = socket.socket(socket.AF_UNIX)
+        client.settimeout(30)
+        dialled.append(client)
+        client.connect(path)
+        return client
+
+    yield dial
+    for client in dialled:
+        client.close()
+
+
+def answer_of(client):
+    data = bytearray()
+    while piece := client.recv(4096):
+        data += piece
+    (message,) = decode_all(data)
+    return message
+
+
+def test_the_door_reads_hello(dial, loop, arrived):
+    client = dial()
+    loop.poll(may_wait=True)
+    client.sendall(encode_frame(HELLO) + encode_frame(messages.Ping(1)))
+    while not arrived:
+        loop.poll(may_wait=True)
+    assert arrived == [HELLO]
+
+
+def test_one_too_many_is_told_so_and_closed(dial, loop):
+    for _ in range(3):
+        client = dial()
+    loop.poll(may_wait=True)
+    error = answer_of(client)
+    assert (error.id, error.code, error.retry_after_ms) == (None, Code.TOO_MANY_CONNECTIONS, 1000)
+    assert len(loop.connections) == 2
+
+
+def test_who_says_nothing_is_closed_after_the_timeout(dial, loop, clock):
+    client = dial()
+    client.sendall(b"\x10")
+    loop.poll(may_wait=True)
+    clock.ns += HANDSHAKE_TIMEOUT_NS
+    loop.poll(may_wait=False)
+    assert len(loop.connections) == 1
+    clock.ns += 10**9
+    loop.poll(may_wait=False)
+    assert answer_of(client).code == Code.HANDSHAKE_TIMEOUT
+    assert not loop.connections
+
+
+def test_a_client_that_is_gone_before_it_was_accepted(dial, loop):
+    dial().close()
+    loop.poll(may_wait=True)
+    loop.poll(may_wait=False)
+    assert not loop.connections
