@@ -54,6 +54,6 @@ def ask(socket_path: str, command: str, timeout_s: float = 5.0) -> dict[str, Any
             sock.connect(socket_path + SUFFIX)
             sock.sendall(command.encode() + b"\n")
             answer = b"".join(iter(lambda: sock.recv(65536), b""))
-    except OSError as error:
+        return json.loads(answer)  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:  # ValueError: it went in the middle of its answer
         raise RingbrokerError(Code.BROKER_LOST, f"no broker answers on {socket_path}: {error}") from error
-    return json.loads(answer)  # type: ignore[no-any-return]
