@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,15 @@ class ServeConfig:
     max_connections: int = 256
 
     def spin_ns(self) -> int:
-        """The spin in nanoseconds; raises ValueError for a setting that is neither `auto`, `off` nor a number."""
+        """The spin in nanoseconds; raises ValueError for a setting that is not `auto`, `off` or a time."""
         if self.spin == "off":
             return 0
         if self.spin == "auto":
             return AUTO_SPIN_US * 1000 if usable_cpus() > 1 else 0
-        return int(float(self.spin) * 1000)
+        spin_us = float(self.spin)
+        if not 0 <= spin_us < math.inf:  # nor not-a-number
+            raise ValueError(self.spin)
+        return int(spin_us * 1000)
 
 
 def usable_cpus() -> int:
