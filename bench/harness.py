@@ -216,7 +216,7 @@ def broker(folder: Path, *arguments: str, name: str = "broker") -> Iterator[str]
 def go_program(package: str, *arguments: str) -> Iterator[GoContender]:
     """The Go load generator in its serving mode (bench/go): a turn is a line asked and a line answered."""
     binary = build_go(package)
-    command = [binary, *arguments, "-serve"]
+    command = [binary, *arguments]
     with process(command, "{", stdin=subprocess.PIPE) as child:
         yield GoContender("go " + " ".join(arguments[-2:]), child)
 
