@@ -70,6 +70,8 @@ class CopyingPlan:
                 self.ledger.outputs_bytes += results.nbytes
                 return
             results = (results,)
+        elif isinstance(results, torch.Tensor):  # a subclass: a parameter, say
+            results = (results,)
         elif isinstance(results, Mapping):
             results = self._by_name(results)
         if not isinstance(results, (tuple, list)) or len(results) != len(outputs):
