@@ -28,20 +28,26 @@ type Broker struct {
 // New starts a broker that serves these models. It ends with the test.
 func New(t testing.TB, models ...Model) *Broker {
 	t.Helper()
-	dir := t.TempDir()
-	if len(dir) > 80 { // a socket's path has room for 107 bytes
-		var err error
-		if dir, err = os.MkdirTemp("", "ringbroker-test-"); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-	}
-	b := newBroker(filepath.Join(dir, "broker.sock"), models)
-	if err := b.Start(); err != nil {
+	b, err := Serve(models...)
+	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Stop)
 	return b
+}
+
+// Serve starts a broker where there is no test: in an Example, or in TestMain. End it with [Broker.Stop].
+func Serve(models ...Model) (*Broker, error) {
+	dir, err := os.MkdirTemp("", "ringbroker-test-") // not a test's own directory: a socket's path has room for 107 bytes
+	if err != nil {
+		return nil, err
+	}
+	b := newBroker(filepath.Join(dir, "broker.sock"), models)
+	if err := b.Start(); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return b, nil
 }
 
 func newBroker(path string, models []Model) *Broker {
@@ -51,12 +57,15 @@ func newBroker(path string, models []Model) *Broker {
 // Path is the broker's socket.
 func (b *Broker) Path() string { return b.path }
 
-// Start listens again after Stop.
+// Start listens again after Stop, at the same path.
 func (b *Broker) Start() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.listener != nil {
 		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(b.path), 0o700); err != nil {
+		return err
 	}
 	listener, err := net.Listen("unix", b.path)
 	if err != nil {
@@ -79,6 +88,7 @@ func (b *Broker) Stop() {
 	b.Disconnect()
 	b.resume()
 	b.ends.Wait()
+	os.RemoveAll(filepath.Dir(b.path))
 }
 
 func (b *Broker) accept(listener net.Listener) {

@@ -67,7 +67,7 @@ func TestScriptedSessions(t *testing.T) {
 	if len(vectors.Scripts) == 0 {
 		t.Fatal("there are no scripts")
 	}
-	b := newBroker(filepath.Join(t.TempDir(), "s"), scripted())
+	b := newBroker(filepath.Join(t.TempDir(), "s", "b"), scripted())
 	b.handshake = time.Second // one script waits for it
 	if err := b.Start(); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,120 @@
+package ringbroker_test
+
+import (
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"ringbroker"
+	"ringbroker/internal/wire"
+	"ringbroker/ringbrokertest"
+)
+
+func TestOpenIsRefused(t *testing.T) {
+	open := sum()
+	open.Name, open.Dims = "open", map[string]int{"seq": 0}
+	c := dial(t, ringbrokertest.New(t, twice(), sum(), open))
+	for _, refused := range []struct {
+		model   string
+		options []ringbroker.OpenOption
+		code    ringbroker.Code
+	}{
+		{"nobody", nil, ringbroker.CodeUnknownModel},
+		{"twice", []ringbroker.OpenOption{ringbroker.Version("9")}, ringbroker.CodeUnknownVersion},
+		{"twice", []ringbroker.OpenOption{ringbroker.Max("seq", 1)}, ringbroker.CodeUnknownDim},
+		{"sum", []ringbroker.OpenOption{ringbroker.Max("seq", 17)}, ringbroker.CodeMaximumTooLarge},
+		{"open", nil, ringbroker.CodeMaximumMissing},
+		{"open", []ringbroker.OpenOption{ringbroker.Max("seq", 1<<40)}, ringbroker.CodeRingTooLarge},
+		{"twice", []ringbroker.OpenOption{ringbroker.Slots(1 << 40)}, ringbroker.CodeTooManySlots},
+		{"twice", []ringbroker.OpenOption{ringbroker.Slots(-1)}, ringbroker.CodeInvalidField},
+		{strings.Repeat("x", 129), nil, ringbroker.CodeInvalidField},
+	} {
+		_, err := c.Open(inTime(t), refused.model, refused.options...)
+		wants(t, err, refused.code)
+	}
+	if _, err := c.Ping(inTime(t)); err != nil {
+		t.Error("the connection did not outlive the refusals:", err)
+	}
+}
+
+func TestAnOpenModelDescribesItself(t *testing.T) {
+	m := open(t, dial(t, ringbrokertest.New(t, sum())), "sum", ringbroker.Slots(5), ringbroker.Max("seq", 7), ringbroker.Version("1"))
+	if m.Name() != "sum" || m.Version() != "1" || m.Slots() != 5 || m.MaxRows() != 5 {
+		t.Error(m.Name(), m.Version(), m.Slots(), m.MaxRows())
+	}
+	if want := []ringbroker.PlaneInfo{{Name: "y", DType: ringbroker.I64, Sample: []int{7}}}; !reflect.DeepEqual(m.Outputs(), want) {
+		t.Error(m.Outputs())
+	}
+	if len(m.Inputs()) != 2 || m.Inputs()[1].Name != "b" {
+		t.Error(m.Inputs())
+	}
+}
+
+// Everything that a broker says of a ring is checked before a byte of it is touched.
+func TestARingThatDoesNotFitItsSegmentIsRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*wire.Ring){
+		"a plane in the header":           func(r *wire.Ring) { r.Planes[0].Offset = 0 },
+		"a plane between two pages":       func(r *wire.Ring) { r.Planes[0].Offset += 8 },
+		"a plane past the end":            func(r *wire.Ring) { r.Planes[1].Offset = r.Segment.Bytes },
+		"a plane far past the end":        func(r *wire.Ring) { r.Planes[1].Offset = 1<<53 - 4096 },
+		"planes that overlap":             func(r *wire.Ring) { r.Planes[1].Offset = r.Planes[0].Offset },
+		"another stride":                  func(r *wire.Ring) { r.Planes[0].Stride++ },
+		"a product that overflows":        func(r *wire.Ring) { r.Planes[0].Sample = []uint64{1 << 40, 1 << 40} },
+		"a product that overflows to 0":   func(r *wire.Ring) { r.Planes[0].Sample = []uint64{1 << 32, 1 << 32}; r.Planes[0].Stride = 0 },
+		"an unknown dtype":                func(r *wire.Ring) { r.Planes[0].DType = "F8" },
+		"an unknown direction":            func(r *wire.Ring) { r.Planes[0].Direction = "inout" },
+		"an unknown device":               func(r *wire.Ring) { r.Planes[0].Device = "cuda" },
+		"more slots than there is memory": func(r *wire.Ring) { r.Slots = 4096 },
+		"more slots than the limit":       func(r *wire.Ring) { r.Slots = 1 << 52 },
+		"more rows than slots":            func(r *wire.Ring) { r.MaxRows = r.Slots + 1 },
+		"two planes of one name":          func(r *wire.Ring) { r.Planes[1].Name, r.Planes[1].Direction = "x", "in" },
+		"no memory":                       func(r *wire.Ring) { r.Segment.Bytes = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := ringbrokertest.New(t, twice())
+			c := dial(t, b)
+			b.Mangle(func(payload []byte) []byte { return spoilRing(t, payload, spoil) })
+			_, err := c.Open(inTime(t), "twice")
+			wants(t, err, ringbroker.CodeBadAnswer)
+			b.Mangle(nil)
+			open(t, c, "twice") // on a new connection
+		})
+	}
+}
+
+func TestASegmentThatCannotBeMappedIsGivenBack(t *testing.T) {
+	dir := t.TempDir()
+	for name, spoil := range map[string]func(*wire.Ring){
+		"no such file":          func(r *wire.Ring) { r.Segment.Path = filepath.Join(dir, "nothing") },
+		"a directory":           func(r *wire.Ring) { r.Segment.Path = dir },
+		"a device":              func(r *wire.Ring) { r.Segment.Path = "/dev/zero" },
+		"a file that is short":  func(r *wire.Ring) { r.Segment.Bytes *= 2 },
+		"another kind":          func(r *wire.Ring) { r.Segment.Kind = "fd" },
+		"a file with no header": func(r *wire.Ring) { r.Segment.Path = zeros(t, int(r.Segment.Bytes)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := ringbrokertest.New(t, twice())
+			c := dial(t, b)
+			b.Mangle(func(payload []byte) []byte { return spoilRing(t, payload, spoil) })
+			for range 40 { // more than a session may have rings
+				_, err := c.Open(inTime(t), "twice")
+				wants(t, err, ringbroker.CodeAttachFailed)
+			}
+			b.Mangle(nil)
+			open(t, c, "twice")
+			if b.Connections() != 1 {
+				t.Error("the connection did not outlive the failures")
+			}
+		})
+	}
+}
+
+func spoilRing(t *testing.T, payload []byte, spoil func(*wire.Ring)) []byte {
+	m, ok := decode(t, payload).(*wire.Ring)
+	if !ok {
+		return payload
+	}
+	spoil(m)
+	return encode(t, m)
+}
