@@ -13,7 +13,7 @@ from typing import Literal
 from ringbroker.call import deadline_after
 from ringbroker.connection import Connection
 from ringbroker.dial import STARTING, Backoff, default_path, dial, unreachable
-from ringbroker.errors import BrokerLost, error_of
+from ringbroker.errors import BrokerLost, Error, error_of
 from ringbroker.model import Model
 from ringbuf.errors import Code
 from ringbuf.wire import messages
@@ -108,6 +108,8 @@ class Client:
             if self._is_closed:
                 raise error_of(Code.CLIENT_CLOSED, "the client was closed")
             if self._connection is None or self._connection.error is not None:
+                if self._connection is not None:
+                    self._connection.close_descriptors()  # where a signal handler interrupted that
                 self._connection = self._dial(deadline_ns)
             return self._connection
         finally:
@@ -142,6 +144,8 @@ class Client:
             except BrokerLost:  # it went away between our connect and its WELCOME: a broker that restarts
                 if not backoff.pause():
                     raise
+            except Error:  # some of ours are OSErrors too
+                raise
             except OSError as error:
                 raise unreachable(self.path, error) from error
             else:

@@ -1,0 +1,50 @@
+"""Where the socket is, and what a try to connect can say."""
+
+import os
+import socket
+import time
+
+import pytest
+from ringbroker.dial import STARTING, Backoff, default_path, dial
+
+
+def test_default_path(monkeypatch):
+    monkeypatch.setenv("RINGBROKER_SOCKET", "/a/b.sock")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/5")
+    assert default_path() == "/a/b.sock"
+    monkeypatch.delenv("RINGBROKER_SOCKET")
+    assert default_path() == "/run/user/5/ringbroker/broker.sock"
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert default_path() == f"/tmp/ringbroker-{os.geteuid()}/broker.sock"
+
+
+def test_no_socket_yet(tmp_path):
+    with pytest.raises(STARTING):
+        dial(str(tmp_path / "none.sock"))
+
+
+def test_socket_of_a_dead_broker(tmp_path):
+    path = str(tmp_path / "dead.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+    with pytest.raises(STARTING):
+        dial(path)
+
+
+def test_full_backlog(tmp_path):
+    path = str(tmp_path / "full.sock")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen(0)
+        with dial(path), pytest.raises(STARTING):
+            dial(path)
+
+
+def test_backoff_ends_at_the_deadline():
+    backoff = Backoff(time.monotonic_ns() + 5_000_000)
+    pauses = 0
+    while backoff.pause():
+        pauses += 1
+    assert pauses >= 1
+    assert not backoff.pause()
