@@ -90,7 +90,7 @@ def _call(factory: Callable[[], Any], source: str) -> Callable[..., Any]:
 
 
 def _signature(model: Callable[..., Any]) -> Signature:
-    return signatures.declare(_declared(model, "inputs"), _declared(model, "outputs"), getattr(model, "maxima", None))
+    return signatures.declare(_declared(model, "inputs"), _declared(model, "outputs"), _maxima(model))
 
 
 def _declared(model: Callable[..., Any], name: str) -> dict[str, str]:
@@ -98,7 +98,22 @@ def _declared(model: Callable[..., Any], name: str) -> dict[str, str]:
     if not isinstance(tensors, dict):
         text = f"the model has no attribute `{name}`, a dict such as {{'image': 'F32[batch,8,8]'}}"
         raise signatures.invalid(text, name)
+    for tensor, text in tensors.items():
+        if not isinstance(tensor, str) or not isinstance(text, str):
+            raise signatures.invalid(
+                f"`{name}` has {tensor!r}: {text!r}, and not 'image': 'F32[batch,8,8]'", str(tensor)
+            )
     return tensors
+
+
+def _maxima(model: Callable[..., Any]) -> dict[str, int]:
+    maxima = getattr(model, "maxima", None) or {}
+    if not isinstance(maxima, dict):
+        raise signatures.invalid("`maxima` is a dict such as {'seq': 256}", "maxima")
+    for dim, maximum in maxima.items():
+        if maximum is not None and not isinstance(maximum, int):
+            raise signatures.invalid(f"the maximum {maximum!r} is no whole number", str(dim))
+    return maxima
 
 
 def _told(error: Exception) -> str:
