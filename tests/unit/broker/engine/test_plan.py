@@ -50,7 +50,7 @@ def test_the_ledger_counts_every_run():
 def test_the_result_of_a_parameter_and_of_a_view():
     assert run(ONE, torch.nn.Parameter(Y, requires_grad=False)) == (32, [Y.tolist()])
     assert run(ONE, Y.T.contiguous().T) == (32, [Y.tolist()])
-    assert run(ONE, torch.ones(1, 1).expand(2, 4)) == (32, [[1.0] * 4] * 2)
+    assert run(ONE, torch.ones(1, 1).expand(2, 4)) == (32, [[[1.0] * 4] * 2])
 
 
 @pytest.mark.parametrize(

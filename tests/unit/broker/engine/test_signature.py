@@ -53,7 +53,26 @@ def test_what_is_written_reads_back(dtype, shape):
 
 @pytest.mark.parametrize(
     "text",
-    ["F32", "[4]", "F33[4]", "f32[4]", "F32[4", "F32[4]]", "F32[4][4]", "F32[-1]", "F32[4,]", "F32[,]", "F32[4.0]", "F32[a-b]", "F32[1seq]", "F32[١]", "F32[[4]]", "F32(4)", "F32[4]x", "F32[*]"],
+    [
+        "F32",
+        "[4]",
+        "F33[4]",
+        "f32[4]",
+        "F32[4",
+        "F32[4]]",
+        "F32[4][4]",
+        "F32[-1]",
+        "F32[4,]",
+        "F32[,]",
+        "F32[4.0]",
+        "F32[a-b]",
+        "F32[1seq]",
+        "F32[\u0661]",
+        "F32[[4]]",
+        "F32(4)",
+        "F32[4]x",
+        "F32[*]",
+    ],
 )
 def test_parse_refuses(text):
     assert refusal(parse_tensor, "x", text) == "x"
