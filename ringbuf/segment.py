@@ -24,7 +24,7 @@ from ringbuf.errors import Code, RingbrokerError
 
 SHM_DIR = Path("/dev/shm")
 _MAP_FLAGS = mmap.MAP_SHARED | mmap.MAP_POPULATE  # page tables filled now, not on the first request
-_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG)
+_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
 
 
 class Segment:
@@ -58,15 +58,16 @@ class SegmentStore:
         Raises `RingbrokerError` SHM_FULL where /dev/shm has no room; nothing is left behind then.
         """
         name = self.prefix + secrets.token_hex(16)
-        shared = posix_ipc.SharedMemory("/" + name, posix_ipc.O_CREX, mode=0o600)
+        try:
+            shared = posix_ipc.SharedMemory("/" + name, posix_ipc.O_CREX, mode=0o600)
+        except OSError as error:
+            raise _refusal(error, size_bytes) from error
         try:
             os.posix_fallocate(shared.fd, 0, size_bytes)
             mapping = mmap.mmap(shared.fd, size_bytes, flags=_MAP_FLAGS)
         except OSError as error:
             shared.unlink()
-            if error.errno in _NO_ROOM:
-                raise RingbrokerError(Code.SHM_FULL, f"no room for a ring of {size_bytes} bytes") from error
-            raise
+            raise _refusal(error, size_bytes) from error
         finally:
             shared.close_fd()
         header = layout.header(os.getpid())
@@ -79,6 +80,13 @@ class SegmentStore:
         for name in names:
             name.unlink(missing_ok=True)
         return len(names)
+
+
+def _refusal(error: OSError, size_bytes: int) -> Exception:
+    """What to raise where a segment could not be made: the error itself, unless it says that there is no room."""
+    if error.errno not in _NO_ROOM:
+        return error
+    return RingbrokerError(Code.SHM_FULL, f"no room for a ring of {size_bytes} bytes: {error.strerror}")
 
 
 def attach(path: str, size_bytes: int) -> Segment:
