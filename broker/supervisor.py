@@ -48,6 +48,7 @@ def serve(config: ServeConfig, on_ready: Callable[[Catalog], None]) -> None:
             models.load(name, source, max_batch=config.max_batch, threads=threads) for name, source in config.models
         )
         broker = Broker(config, catalog, segments)
+        broker.heed_signals()
         on_ready(catalog)
         broker.run()
 
@@ -74,10 +75,13 @@ class Broker:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop.watch(self._wake, lambda: None)
 
-    def run(self) -> None:
-        """Serve until a signal, then close every connection and remove the sockets."""
+    def heed_signals(self) -> None:
+        """Let SIGTERM and SIGINT end `run`, also where they come before it has begun."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+
+    def run(self) -> None:
+        """Serve until a signal, then close every connection and remove the sockets."""
         try:
             self._worker.run()
         finally:
