@@ -25,6 +25,7 @@ from broker.loop import Loop
 from broker.session import Handshake, House, Session
 from broker.stats import ModelStats, Stats, model_as_dict
 from broker.worker import Worker
+from ringbuf.errors import RingbrokerError
 from ringbuf.segment import SegmentStore
 from ringbuf.wire.framing import MAX_PAYLOAD_BYTES
 from ringbuf.wire.messages import Hello, Limits
@@ -69,7 +70,12 @@ class Broker:
         self._worker = Worker(self._loop, batcher, self._stats, now_ns)
         self._commands = {"status": self._status}
         self._admin_listener = listener.listen(config.socket_path + admin.SUFFIX)
-        self._listener = listener.listen(config.socket_path)
+        try:
+            self._listener = listener.listen(config.socket_path)
+        except RingbrokerError:
+            self._admin_listener.close()
+            Path(config.socket_path + admin.SUFFIX).unlink()
+            raise
         self._door = listener.Door(self._listener, self._loop, self._stats, config.max_connections, self._begin)
         self._loop.accept(self._admin_listener, lambda sock: self._loop.add(sock, AdminPeer(self._commands)))
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
