@@ -42,7 +42,7 @@ def is_exported(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):  # all of which wrong bytes can bring about
         return False
     return any("/models/" in name or name.endswith("serialized_exported_program.json") for name in names)
 
