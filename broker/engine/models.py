@@ -83,7 +83,7 @@ def _try(plan: Plan, signature: Signature, rows: int, name: str) -> None:
         plan.run(inputs, outputs)
     except RingbrokerError as error:
         raise RingbrokerError(Code.SIGNATURE_MISMATCH, error.text, f"{name}.{error.path}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"a trial run on {rows} rows of zeros raised {type(error).__name__}: {error}"
         raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, name) from error
     plan.ledger.outputs_bytes = 0

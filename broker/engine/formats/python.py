@@ -67,7 +67,7 @@ def _find(source: str) -> Callable[[], Any]:
         if error.name and (module_name + ".").startswith(error.name + "."):
             raise RingbrokerError(Code.MODEL_NOT_FOUND, f"there is no module {module_name!r}", source) from error
         raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {error}", source) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {_told(error)}", source) from error
     factory = getattr(module, name, None)
     if factory is None:
@@ -80,7 +80,7 @@ def _find(source: str) -> Callable[[], Any]:
 def _call(factory: Callable[[], Any], source: str) -> Callable[..., Any]:
     try:
         model = factory()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RingbrokerError(Code.FACTORY_FAILED, f"the factory raised {_told(error)}", source) from error
     if not callable(model):
         raise RingbrokerError(
@@ -111,10 +111,10 @@ def _maxima(model: Callable[..., Any]) -> dict[str, int]:
     if not isinstance(maxima, dict):
         raise signatures.invalid("`maxima` is a dict such as {'seq': 256}", "maxima")
     for dim, maximum in maxima.items():
-        if maximum is not None and not isinstance(maximum, int):
-            raise signatures.invalid(f"the maximum {maximum!r} is no whole number", str(dim))
+        if maximum is not None and (not isinstance(maximum, int) or maximum >= 2**53):
+            raise signatures.invalid(f"the maximum {maximum!r} is no whole number below 2^53", str(dim))
     return maxima
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
