@@ -28,12 +28,13 @@ class Client:
     Not across a fork: connect in the child. (Both would read one stream.)
     """
 
-    def __init__(self, path: str, timeout: float, spin_ns: int, name: str) -> None:
+    def __init__(self, path: str, timeout: float, spin_ns: int, name: str, pool: str | None) -> None:
         """Connect; see `connect`."""
         self.path = path
         self.timeout = timeout
         self._spin_ns = spin_ns
         self._name = name
+        self._pool = pool
         self._connecting = threading.Lock()
         self._connection: Connection | None = None
         self._models: set[Model] = set()
@@ -69,6 +70,17 @@ class Client:
             if not self._is_closed:
                 self._models.add(opened)
         return opened
+
+    def ping(self, timeout: float | None = None) -> float:
+        """Ask for a sign of life; returns the seconds until it came, the batch in progress included.
+
+        Raises Timeout, BrokerLost, ClientClosed, BadAnswer.
+        """
+        deadline_ns = self._deadline(timeout)
+        connection = self.connect(deadline_ns)
+        asked_ns = monotonic_ns()
+        connection.ask(messages.Ping, messages.Pong, deadline_ns)
+        return (monotonic_ns() - asked_ns) / 1e9
 
     def close(self) -> None:
         """Close the connection; every call in flight raises ClientClosed. Idempotent.
@@ -137,7 +149,7 @@ class Client:
         while True:
             try:
                 connection = Connection(dial(self.path), self._spin_ns)
-                connection.greet(self._name, deadline_ns)
+                connection.greet(self._name, self._pool, deadline_ns)
             except STARTING as error:
                 if not backoff.pause():
                     raise unreachable(self.path, error) from error
@@ -158,6 +170,7 @@ def connect(
     timeout: float = TIMEOUT_S,
     spin: Literal["auto", "off"] | float = "auto",
     name: str = "ringbroker-python",
+    pool: str | None = None,
 ) -> Client:
     """Connect to the broker on this machine, waiting up to `timeout` seconds for one that is still starting.
 
@@ -166,11 +179,11 @@ def connect(
     `timeout`: also the default of every later call but `acquire`, `infer` and the model's call.
     `spin`: how many microseconds a call looks for its answer before it sleeps; "auto" is 100 where this process may
     use more than one CPU, else none.
-    `name`: who calls, for the broker's logs.
+    `name`: who calls, for the broker's logs. `pool`: the pool of models wanted; any, where left out.
 
     Raises BrokerLost where no broker answers in time, and what the broker answers to HELLO.
     """
-    return Client(os.fspath(path) if path is not None else default_path(), timeout, _spin_ns(spin), name)
+    return Client(os.fspath(path) if path is not None else default_path(), timeout, _spin_ns(spin), name, pool)
 
 
 def _spin_ns(spin: str | float) -> int:

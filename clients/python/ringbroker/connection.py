@@ -49,10 +49,10 @@ class Connection:
         self.receive = connected.recv
         self.wait = self._reader.wait
 
-    def greet(self, name: str, deadline_ns: int) -> messages.Welcome:
+    def greet(self, name: str, pool: str | None, deadline_ns: int) -> messages.Welcome:
         """Shake hands. Raises the broker's error, BrokerLost, BadAnswer, or Timeout; the connection is over then."""
         call = Call()
-        self.send(self.protocol.hello(call, name))
+        self.send(self.protocol.hello(call, name, pool))
         try:
             answer = self.wait(call, deadline_ns)
             if answer is None:

@@ -43,11 +43,11 @@ class Protocol(Generic[C]):
         self._hello_ns = 0
         self._frames = FrameReader()
 
-    def hello(self, call: C, name: str) -> bytes:
+    def hello(self, call: C, name: str, pool: str | None = None) -> bytes:
         """Begin the handshake; `call` gets the WELCOME or the ERROR. Returns the frame to send."""
         self.calls[HELLO_ID] = call
         self._hello_ns = self._clock()
-        options = messages.HelloOptions(segments=("path",))
+        options = messages.HelloOptions(segments=("path",), pool=pool)
         who = messages.ClientInfo(name, VERSION)
         return messages.encode_frame(messages.Hello(messages.PROTOCOL_MAJOR, messages.PROTOCOL_MINOR, who, options))
 

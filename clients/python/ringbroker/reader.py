@@ -158,7 +158,6 @@ class Reader:
                     spin_until_ns = now + self._spin_ns if spin else now
                     if deadline_ns is not None and deadline_ns < spin_until_ns:
                         spin_until_ns = deadline_ns
-                os.sched_yield()  # where the broker shares our CPU, this lets it run; else it costs 0.3 us
                 if now >= spin_until_ns and not self._sleep(call, now, deadline_ns):
                     return call.answer
         finally:

@@ -178,6 +178,9 @@ class Session:
         self.rings.pop(ask.ring)
         self.send(messages.Closed(ask.id, ask.ring))
 
+    def pong(self, ping):
+        self.send(messages.Pong(ping.token))
+
     def cancel(self, ask):
         """Nothing: a request that has begun runs to its end."""
 
@@ -201,6 +204,7 @@ class Peer:
                 messages.Infer: Session.answer,
                 messages.Close: Session.close_ring,
                 messages.Cancel: Session.cancel,
+                messages.Ping: Session.pong,
             },
         )
         self._threads = []

@@ -21,8 +21,13 @@ def test_models_of_every_page(client):
 
 
 def test_who_calls(peer):
-    with ringbroker.connect(peer.path, name="me"):
-        assert peer.sessions[0].got(messages.Hello)[0].client.name == "me"
+    with ringbroker.connect(peer.path, name="me", pool="large"):
+        hello = peer.sessions[0].got(messages.Hello)[0]
+        assert (hello.client.name, hello.options.pool) == ("me", "large")
+
+
+def test_ping(client):
+    assert client.ping() > 0
 
 
 def test_default_path(peer, monkeypatch):

@@ -53,7 +53,7 @@ def session(pair):
     """The pair after its handshake."""
     connection, wire = pair
     wire.write(WELCOME)
-    assert connection.greet("tests", deadline_after(WAIT_S)).session == 7
+    assert connection.greet("tests", None, deadline_after(WAIT_S)).session == 7
     assert isinstance(wire.read(), messages.Hello)
     return pair
 
@@ -91,14 +91,14 @@ def test_greeting_refused(pair):
     connection, wire = pair
     wire.write(error(None, Code.TOO_MANY_CONNECTIONS))
     with pytest.raises(ringbroker.CapacityError):
-        connection.greet("tests", deadline_after(WAIT_S))
+        connection.greet("tests", None, deadline_after(WAIT_S))
     assert connection.error is not None
 
 
 def test_greeting_unanswered(pair):
     connection, _ = pair
     with pytest.raises(ringbroker.Timeout):
-        connection.greet("tests", deadline_after(0))
+        connection.greet("tests", None, deadline_after(0))
     assert connection.error is not None
 
 
@@ -136,7 +136,7 @@ def test_end_in_the_middle_of_an_answer(cut):
     ours, theirs = socket.socketpair()
     connection, wire = Connection(ours, 0), Wire(theirs)
     wire.write(WELCOME)
-    connection.greet("tests", deadline_after(WAIT_S))
+    connection.greet("tests", None, deadline_after(WAIT_S))
     wire.read()
     asking = Background(ask, connection)
     frame = encode_frame(models(wire.read().id))
