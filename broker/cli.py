@@ -169,7 +169,11 @@ def infer(model: str, inputs: tuple[str, ...], output_path: Path | None, timeout
     with ringbroker.connect(socket_path, timeout=5) as client:
         maxima = _maxima(client, model, arrays)
         with client.open(model, slots=rows, maxima=maxima) as opened:
-            results = opened(arrays[""], timeout=timeout) if "" in arrays else opened(**arrays, timeout=timeout)
+            unnamed = [arrays.pop("")] if "" in arrays else []
+            try:
+                results = opened(*unnamed, **arrays, timeout=timeout)
+            except TypeError as error:  # other inputs than the model's, or of a type that is no number
+                raise click.ClickException(str(error)) from error
     _write(results, output_path)
 
 
@@ -178,9 +182,12 @@ def _read_input(argument: str) -> tuple[str, np.ndarray[Any, Any]]:
     if not found:
         name, path = "", argument
     try:
-        return name, np.load(path, allow_pickle=False)
+        array = np.load(path, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{path}: {error}") from error
+    if not isinstance(array, np.ndarray):
+        raise click.ClickException(f"{path}: not a .npy file")
+    return name, array
 
 
 def _maxima(client: Any, name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, int]:
