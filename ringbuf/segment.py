@@ -24,7 +24,7 @@ from ringbuf.errors import Code, RingbrokerError
 
 SHM_DIR = Path("/dev/shm")
 _MAP_FLAGS = mmap.MAP_SHARED | mmap.MAP_POPULATE  # page tables filled now, not on the first request
-_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE)
+_NO_ROOM = (errno.ENOSPC, errno.ENOMEM, errno.EDQUOT, errno.EFBIG, None)  # None: posix_ipc's, for EMFILE and ENFILE
 
 
 class Segment:
@@ -86,7 +86,7 @@ def _refusal(error: OSError, size_bytes: int) -> Exception:
     """What to raise where a segment could not be made: the error itself, unless it says that there is no room."""
     if error.errno not in _NO_ROOM:
         return error
-    return RingbrokerError(Code.SHM_FULL, f"no room for a ring of {size_bytes} bytes: {error.strerror}")
+    return RingbrokerError(Code.SHM_FULL, f"no room for a ring of {size_bytes} bytes: {error.strerror or error}")
 
 
 def attach(path: str, size_bytes: int) -> Segment:
