@@ -80,13 +80,14 @@ class BatcherMachine(RuleBasedStateMachine):
         for request in self.batcher.expired:
             assert request.deadline_ns <= self.now_ns
             self.answer(request, "expired")
+            self.passed_over[request.ring.number] = 0  # its turn came, and found it too late
         self.batcher.expired.clear()
         if batch is None:
             assert not self.waiting, "requests wait and no batch was made"
             return
         self.check_shape(batch)
         self.check_head(batch, before)
-        self.check_turn(batch, before)
+        self.check_turn(batch)
         for request in batch.requests:
             self.answer(request, "batch")
         self.running.append(batch)
@@ -111,8 +112,8 @@ class BatcherMachine(RuleBasedStateMachine):
         joined = [r for r in left if r.slot in ends or r.slot + r.rows == batch.slot]
         assert all(r.rows > room for r in joined), "a neighbour that fits was left out"
 
-    def check_turn(self, batch, before):
-        for number in {r.ring.number for r in before if r.ring is not batch.ring}:
+    def check_turn(self, batch):
+        for number in {r.ring.number for r in self.waiting if r.ring is not batch.ring}:
             self.passed_over[number] += 1
             assert self.passed_over[number] < RINGS, "a ring waited longer than the others' turns"
         self.passed_over[batch.ring.number] = 0
