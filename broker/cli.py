@@ -186,6 +186,7 @@ def _read_input(argument: str) -> tuple[str, np.ndarray[Any, Any]]:
     except (OSError, ValueError) as error:
         raise click.ClickException(f"{path}: {error}") from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise click.ClickException(f"{path}: not a .npy file")
     return name, array
 
