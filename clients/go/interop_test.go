@@ -48,7 +48,7 @@ func TestRealBrokerLeaseInfersInPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lease.Release()
-	x := view(t, lease.Input("x"))
+	x := view[float32](t, lease.Input("x"))
 	for i := range x {
 		x[i] = float32(i)
 	}
@@ -56,7 +56,7 @@ func TestRealBrokerLeaseInfersInPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, y := range view(t, result.Output("y")) {
+	for i, y := range view[float32](t, result.Output("y")) {
 		if y != float32(3*i+1) {
 			t.Errorf("y[%d] = %v", i, y)
 		}
@@ -190,13 +190,4 @@ func BenchmarkRealBrokerInfer(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-}
-
-func view(t testing.TB, tensor ringbroker.Tensor) []float32 {
-	t.Helper()
-	values, err := ringbroker.View[float32](tensor)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return values
 }
