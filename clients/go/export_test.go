@@ -1,0 +1,9 @@
+package ringbroker
+
+// Waiting is how many callers wait for rows.
+func (m *Model) Waiting() int {
+	r := m.ring.Load()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.queue)
+}
