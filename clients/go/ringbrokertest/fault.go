@@ -70,12 +70,16 @@ func (b *Broker) setHeld(held bool) {
 	}
 }
 
-// Pause makes the broker read nothing more, from the next read on, until the returned function is called.
+// Pause makes the broker read nothing more until the returned function is called.
 func (b *Broker) Pause() (resume func()) {
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.faults.resumed == nil {
 		b.faults.resumed = make(chan struct{})
+	}
+	b.mu.Unlock()
+	for _, l := range b.all() { // who reads just now has read
+		l.reading.Lock()
+		l.reading.Unlock()
 	}
 	return b.resume
 }
@@ -89,11 +93,15 @@ func (b *Broker) resume() {
 	}
 }
 
-func (b *Broker) waitToRead() {
+// resumption ends the pause; it is nil where there is none.
+func (b *Broker) resumption() chan struct{} {
 	b.mu.Lock()
-	resumed := b.faults.resumed
-	b.mu.Unlock()
-	if resumed != nil {
+	defer b.mu.Unlock()
+	return b.faults.resumed
+}
+
+func (b *Broker) waitToRead() {
+	if resumed := b.resumption(); resumed != nil {
 		<-resumed
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ type link struct {
 	connection *net.UnixConn
 	stream     *wire.Stream
 	decoder    *wire.Decoder
+	reading    sync.Mutex
 }
 
 func newLink(b *Broker, connection *net.UnixConn) *link {
@@ -32,6 +34,9 @@ func (l *link) serve() {
 	for welcomed := false; ; {
 		l.broker.waitToRead()
 		n, err := l.read(l.stream.Space())
+		if err == syscall.EAGAIN {
+			continue // paused
+		}
 		l.mu.Lock()
 		if errors.Is(err, os.ErrDeadlineExceeded) && !l.welcomed {
 			l.end(ringbroker.CodeHandshakeTimeout, "", "no HELLO came in time")
@@ -63,8 +68,8 @@ func (l *link) read(space []byte) (n int, err error) {
 	end := time.Now().Add(l.broker.spinTime())
 	waited := raw.Read(func(fd uintptr) bool {
 		for {
-			n, err = syscall.Read(int(fd), space)
-			if err != syscall.EAGAIN {
+			var paused bool
+			if n, paused, err = l.readOnce(int(fd), space); paused || err != syscall.EAGAIN {
 				return true
 			}
 			if time.Now().After(end) {
@@ -76,6 +81,17 @@ func (l *link) read(space []byte) (n int, err error) {
 		return 0, waited
 	}
 	return max(n, 0), err
+}
+
+// readOnce reads nothing once the broker has been paused.
+func (l *link) readOnce(fd int, space []byte) (n int, paused bool, err error) {
+	l.reading.Lock()
+	defer l.reading.Unlock()
+	if l.broker.resumption() != nil {
+		return 0, true, syscall.EAGAIN
+	}
+	n, err = syscall.Read(fd, space)
+	return n, false, err
 }
 
 // take handles every whole frame that is there.
