@@ -1,0 +1,223 @@
+"""`broker serve` that starts, is refused, dies and stops: what it prints, what it leaves, what it takes over."""
+
+import signal
+import socket
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from broker.engine import models as engine
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.segment import SegmentStore
+from tests.conftest import ROOT, START_TIMEOUT_S, broker_command, running_broker
+from tests.faults import leaks
+from tests.faults.wire import Bystander, Peer
+
+FACTORIES = "tests.faults.models"
+TWICE = f"twice={FACTORIES}:twice"
+SLOW = f"slow={FACTORIES}:slow"
+
+
+def refused(socket_path, *models):
+    """What `broker serve` says on its way out; it must go with 1."""
+    command = broker_command("serve", "--socket", str(socket_path), *models)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+# --- stop ---
+
+
+def test_sigterm_with_work_in_progress():
+    with running_broker(TWICE, SLOW) as broker:
+        with Peer(broker.socket_path).hello() as peer:
+            peer.open("twice")
+            ring = peer.open("slow")
+            peer.ask(3, 1, "twice", None, 4, {}, {})  # not attached: its name is still there
+            peer.send(*(ring.infer(slot, slot) for slot in (0, 2)))
+            assert leaks.names(broker)
+            assert broker.stop() == 0
+        assert not leaks.names(broker)
+        assert not Path(broker.socket_path).exists()
+        assert not Path(broker.socket_path + ".admin").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_as_soon_as_it_is_ready(number):
+    with running_broker(TWICE) as broker:
+        broker.process.send_signal(number)
+        assert broker.process.wait(START_TIMEOUT_S) == 0
+        assert not Path(broker.socket_path).exists()
+
+
+# --- the socket's path ---
+
+
+def test_path_too_long(tmp_path):
+    path = tmp_path / ("s" * 110)
+    assert "6102 SOCKET_INVALID" in refused(path, TWICE)
+    assert not [left for left in tmp_path.iterdir() if left.suffix != ".lock"]
+
+
+def test_path_that_is_a_file(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("keep me")
+    assert "6102 SOCKET_INVALID" in refused(path, TWICE)
+    assert path.read_text() == "keep me"
+    assert not Path(f"{path}.admin").exists()
+
+
+def test_path_below_a_file(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "6102 SOCKET_INVALID" in refused(tmp_path / "file" / "broker.sock", TWICE)
+
+
+def test_path_of_a_live_broker(broker, undisturbed):
+    with Peer(broker.socket_path).hello() as peer:
+        peer.ask(3, 1, "twice", None, 4, {}, {})
+        before = leaks.census(broker)
+        assert "6101 SOCKET_IN_USE" in refused(broker.socket_path, TWICE)
+        assert leaks.census(broker) == before
+
+
+def test_path_of_a_dead_broker(tmp_path):
+    with running_broker(TWICE, folder=tmp_path) as dead:
+        with Peer(dead.socket_path).hello() as peer:
+            peer.ask(3, 1, "twice", None, 4, {}, {})
+            dead.process.send_signal(signal.SIGKILL)
+            dead.process.wait()
+        assert Path(dead.socket_path).exists()
+        assert len(leaks.names(dead)) == 1
+        with running_broker(TWICE, folder=tmp_path) as heir:
+            assert leaks.names(heir) == []
+            with Bystander(heir.socket_path):
+                pass
+
+
+def test_files_of_other_brokers_are_left_alone(tmp_path):
+    other = SegmentStore("/somewhere/else.sock").create(4096)
+    try:
+        with running_broker(TWICE, folder=tmp_path) as broker:
+            assert Path(other.path).exists()
+            assert broker.stop() == 0
+        assert Path(other.path).exists()
+    finally:
+        other.unlink()
+
+
+def test_mode_of_the_socket(broker):
+    assert Path(broker.socket_path).stat().st_mode & 0o777 == 0o600
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(broker.socket_path + ".admin")
+        sock.sendall(b"nonsense\n")
+        assert b"unknown command" in sock.recv(4096)
+
+
+# --- models that cannot be served ---
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """An exported program of y = 2 * x."""
+
+    class Twice(torch.nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    path = tmp_path_factory.mktemp("models") / "twice.pt2"
+    torch.export.save(torch.export.export(Twice(), (torch.zeros(1, 4),)), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("nothing/here.pt2", Code.MODEL_NOT_FOUND),
+        ("tests", Code.MODEL_NOT_FOUND),
+        ("no.such.module:factory", Code.MODEL_NOT_FOUND),
+        ("tests.no_such_module:factory", Code.MODEL_NOT_FOUND),
+        (f"{FACTORIES}:no_such_factory", Code.MODEL_NOT_FOUND),
+        ("README.md", Code.MODEL_FORMAT_UNKNOWN),
+        ("pyproject.toml", Code.MODEL_FORMAT_UNKNOWN),
+        (f"{FACTORIES}:NOT_A_FACTORY", Code.FACTORY_FAILED),
+        (f"{FACTORIES}:raising", Code.FACTORY_FAILED),
+        (f"{FACTORIES}:exiting", Code.FACTORY_FAILED),
+        (f"{FACTORIES}:not_callable", Code.FACTORY_FAILED),
+        (f"{FACTORIES}:undeclared", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:bad_dtype", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:bad_dim", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:no_inputs", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:unknown_dim", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:two_batch_axes", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:not_a_dict", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:not_a_text", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:not_a_name", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:maxima_no_dict", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:maximum_no_number", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:maximum_not_whole", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:maximum_too_large", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:maximum_zero", Code.SIGNATURE_INVALID),
+        (f"{FACTORIES}:other_shape", Code.SIGNATURE_MISMATCH),
+        (f"{FACTORIES}:other_dtype", Code.SIGNATURE_MISMATCH),
+        (f"{FACTORIES}:other_count", Code.SIGNATURE_MISMATCH),
+        (f"{FACTORIES}:fails_at_trial", Code.SIGNATURE_MISMATCH),
+        (f"{FACTORIES}:exits_at_trial", Code.SIGNATURE_MISMATCH),
+    ],
+)
+def test_model_that_cannot_be_served(source, code, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(RingbrokerError) as caught:
+        engine.load("model", source, max_batch=8, threads=1)
+    assert caught.value.code == code, str(caught.value)
+
+
+def test_program_cut_short(program, tmp_path):
+    whole = program.read_bytes()
+    for length in {0, 1, 4, 100, len(whole) // 4, len(whole) // 2, len(whole) - 100, len(whole) - 1}:
+        path = tmp_path / "cut.pt2"
+        path.write_bytes(whole[:length])
+        with pytest.raises(RingbrokerError) as caught:
+            engine.load("cut", str(path), max_batch=8, threads=1)
+        assert caught.value.code == Code.MODEL_INVALID, length
+
+
+def test_program_with_wrong_bytes(program, tmp_path):
+    """It is loaded all the same, or refused by a code: never anything else."""
+    whole = program.read_bytes()
+    with zipfile.ZipFile(program) as archive:
+        directory = archive.start_dir
+    refusals = 0
+    for at in [*range(10, directory, max(1, directory // 60)), *range(directory, len(whole), 7)]:
+        path = tmp_path / "wrong.pt2"
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
+        try:
+            engine.load("wrong", str(path), max_batch=8, threads=1)
+        except RingbrokerError as error:
+            refusals += 1
+            assert error.code in (Code.MODEL_INVALID, Code.SIGNATURE_INVALID, Code.SIGNATURE_MISMATCH)
+    assert refusals
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("nothing/here.pt2", "3101 MODEL_NOT_FOUND"),
+        ("pyproject.toml", "3102 MODEL_FORMAT_UNKNOWN"),
+        ("CUT", "3103 MODEL_INVALID"),
+        (f"{FACTORIES}:exiting", "3104 FACTORY_FAILED"),
+        (f"{FACTORIES}:not_a_text", "3105 SIGNATURE_INVALID"),
+        (f"{FACTORIES}:other_shape", "3106 SIGNATURE_MISMATCH"),
+    ],
+)
+def test_serve_ends_with_the_code(source, told, program, tmp_path):
+    if source == "CUT":
+        source = str(tmp_path / "cut.pt2")
+        Path(source).write_bytes(program.read_bytes()[:-200])
+    assert told in refused(tmp_path / "broker.sock", f"model={source}")
+    assert {left.name for left in tmp_path.iterdir()} <= {"broker.sock.lock", "cut.pt2"}
