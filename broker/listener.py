@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from broker.handshake import Handshake
 from broker.loop import Loop
-from broker.session import Handshake
 from broker.stats import Stats
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Hello

@@ -21,8 +21,9 @@ from broker.batcher import Batcher
 from broker.catalog import Catalog
 from broker.config import ServeConfig, usable_cpus
 from broker.engine import models
+from broker.handshake import Handshake
 from broker.loop import Loop
-from broker.session import Handshake, House, Session
+from broker.session import House, Session
 from broker.stats import ModelStats, Stats, model_as_dict
 from broker.worker import Worker
 from ringbuf.errors import RingbrokerError

@@ -21,7 +21,8 @@ import msgpack
 from broker.batcher import Batcher
 from broker.catalog import Catalog
 from broker.engine import models
-from broker.session import Handshake, House, Session
+from broker.handshake import Handshake
+from broker.session import House, Session
 from broker.stats import ModelStats, Stats
 from broker.worker import Worker
 from ringbuf.segment import SHM_DIR, SegmentStore

@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.engine.models import inference_mode
-from broker.session import Handshake, Session
+from broker.handshake import Handshake
+from broker.session import Session
 from broker.stats import Stats
 from ringbuf.errors import Code
 from ringbuf.segment import SegmentStore

@@ -1,0 +1,85 @@
+"""The handshake: a connection before its session, of which nothing but the HELLO is read (spec section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from broker.catalog import POOL
+from broker.refusal import append_error
+from broker.stats import Stats
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.wire import messages
+from ringbuf.wire.framing import LENGTH_BYTES, MAX_PAYLOAD_BYTES
+from ringbuf.wire.messages import Hello, decode_client
+
+
+class Handshake:
+    """A connection before its session: reads the HELLO, and not a byte more, so that the socket can be handed on
+    after it.
+    """
+
+    __slots__ = ("_buffer", "_on_hello", "_stats", "connection", "ended", "out")
+
+    def __init__(self, stats: Stats, on_hello: Callable[[Handshake, Hello], None]) -> None:
+        """`on_hello` is called once, when the HELLO is there and acceptable."""
+        self.connection: Any = None
+        self.out = bytearray()
+        self.ended = False
+        self._buffer = b""
+        self._stats = stats
+        self._on_hello = on_hello
+
+    @property
+    def receive_bytes(self) -> int:
+        """How much to read next: what is missing of the length, then of the payload."""
+        have = len(self._buffer)
+        if have < LENGTH_BYTES:
+            return LENGTH_BYTES - have
+        return LENGTH_BYTES + int.from_bytes(self._buffer[:LENGTH_BYTES], "little") - have
+
+    def receive(self, data: bytes, now_ns: int) -> None:
+        """Take bytes of the HELLO."""
+        self._buffer += data
+        if len(self._buffer) < LENGTH_BYTES:
+            return
+        length = int.from_bytes(self._buffer[:LENGTH_BYTES], "little")
+        if length > MAX_PAYLOAD_BYTES:
+            self.fail(
+                RingbrokerError(Code.FRAME_TOO_LARGE, f"a frame of {length} bytes; {MAX_PAYLOAD_BYTES} is the most")
+            )
+        elif self.receive_bytes == 0:
+            self._finish()
+
+    def fail(self, error: RingbrokerError) -> None:
+        """Refuse the connection."""
+        append_error(self.out, self._stats, None, error)
+        self.ended = True
+
+    def closed(self) -> None:
+        """The connection is gone."""
+
+    def _finish(self) -> None:
+        try:
+            message = decode_client(self._buffer[LENGTH_BYTES:])
+            if not isinstance(message, Hello):
+                raise RingbrokerError(Code.UNEXPECTED_MESSAGE, "HELLO comes first")
+            _check_hello(message)
+        except RingbrokerError as error:
+            self.fail(error)
+        else:
+            self._on_hello(self, message)
+
+
+def _check_hello(hello: Hello) -> None:
+    if hello.major != messages.PROTOCOL_MAJOR:
+        raise RingbrokerError(
+            Code.VERSION_UNSUPPORTED, f"this broker speaks major version {messages.PROTOCOL_MAJOR}", "major"
+        )
+    options = hello.options
+    if options.segments is not None and "path" not in options.segments:
+        raise RingbrokerError(Code.NOT_SUPPORTED, "this broker has segments of kind 'path' alone", "options.segments")
+    if options.pool is not None and options.pool != POOL:
+        raise RingbrokerError(Code.UNKNOWN_POOL, f"this broker has the pool {POOL!r} alone", "options.pool")
+    if options.resume is not None:
+        raise RingbrokerError(Code.NOT_SUPPORTED, "this broker gives no resume tokens", "options.resume")

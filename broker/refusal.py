@@ -1,0 +1,17 @@
+"""Refusing: an error as its ERROR frame, counted."""
+
+from __future__ import annotations
+
+from broker.stats import Stats
+from ringbuf.errors import RingbrokerError
+from ringbuf.wire import messages
+from ringbuf.wire.messages import NOTHING, append_frame
+
+_TEXT_CHARS = 4096  # messages.json: the longest text of an ERROR
+
+
+def append_error(out: bytearray, stats: Stats, request_id: int | None, error: RingbrokerError) -> None:
+    """Append the ERROR for `error` to `out`; `request_id` is None where it belongs to no request."""
+    stats.errors[error.code] += 1
+    text = error.text if len(error.text) <= _TEXT_CHARS else error.text[: _TEXT_CHARS - 3] + "..."
+    append_frame(out, messages.Error(request_id, error.code, text, error.path, error.retry_after_ms, NOTHING))
