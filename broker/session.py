@@ -205,10 +205,7 @@ class Session:
 
     def closed(self) -> None:
         """The connection is gone: drop every request that waits, free every ring."""
-        self._stats.dropped_requests += len(self.in_flight)
-        for request in self.in_flight.values():
-            self._batcher.cancel(request)
-        self.in_flight.clear()
+        self._drop_requests()
         for ring in list(self.rings.values()):
             self._free(ring)
 
@@ -221,6 +218,12 @@ class Session:
         if request_id in self.in_flight:
             raise _duplicate(request_id)
 
+    def _drop_requests(self) -> None:
+        self._stats.dropped_requests += len(self.in_flight)
+        for request in self.in_flight.values():
+            self._batcher.cancel(request)
+        self.in_flight.clear()
+
     def _free(self, ring: Ring) -> None:
         ring.segment.unlink()  # gone already, unless its ATTACHED never came
         del self.rings[ring.number]
@@ -229,6 +232,7 @@ class Session:
         append_error(self.out, self._stats, request_id, error)
         if is_protocol_error(error.code):
             self.ended = True
+            self._drop_requests()  # now: the connection stays until the ERROR is sent
             log.warning(
                 "protocol error",
                 extra={

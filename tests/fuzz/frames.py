@@ -123,6 +123,7 @@ class Fuzzer:
         assert not self._client.due, "an answer that is due at once did not come"
         assert self._link.peer.ended == self._client.ended
         if self._client.ended:
+            assert not self._link.peer.in_flight, "a session that ended has requests still"
             self._end()
 
     def _begin(self):
