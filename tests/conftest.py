@@ -50,7 +50,9 @@ def broker_command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def running_broker(*arguments: str, prefix: tuple[str, ...] = (), folder: Path | None = None) -> Iterator[RunningBroker]:
+def running_broker(
+    *arguments: str, prefix: tuple[str, ...] = (), folder: Path | None = None
+) -> Iterator[RunningBroker]:
     """Start `broker serve ARGUMENTS`, wait until it listens, and end it afterwards."""
     with ExitStack() as stack:
         folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rb-")))
@@ -73,7 +75,7 @@ def running_broker(*arguments: str, prefix: tuple[str, ...] = (), folder: Path |
 
 @pytest.fixture(scope="session")
 def start_broker() -> Iterator[Callable[..., str]]:
-    """A function from models (name to source) to the socket of a broker that serves them; the same models share one broker."""
+    """A function from models (name to source) to the socket of a broker; the same models share one broker."""
     with ExitStack() as stack:
         started: dict[tuple, str] = {}
 
