@@ -21,16 +21,16 @@ class Call:
     """Who waits, and for what came.
 
     `answer` is None until there is one; the broker's ERROR is an answer like any other, and an `Error` of our own says
-    that the connection ended. `late` is what takes the answer where nobody waits for it any more. Apart from the
-    reader that brings its own answer to itself, all of it changes under the reader's lock (`ringbroker.reader`).
+    that the connection ended. `late`, given when the call is abandoned, takes an answer that comes afterwards. Apart
+    from the reader that brings its own answer to itself, all of it changes under the reader's lock.
     """
 
     __slots__ = ("answer", "is_abandoned", "late", "wake")
 
-    def __init__(self, late: Callable[[Answer | int], None] | None = None) -> None:
+    def __init__(self) -> None:
         self.answer: Answer | int | None = None  # an int: the first of the rows that an acquire waited for
         self.is_abandoned = False
-        self.late = late
+        self.late: Callable[[Answer | int], None] | None = None
         # Made when a thread must sleep while another one reads. A queue, because wake-ups may come twice.
         self.wake: SimpleQueue[None] | None = None
 

@@ -73,17 +73,17 @@ class Connection:
 
         Raises the broker's error, Timeout, BrokerLost or BadAnswer.
         """
-        call = Call(late)
+        call = Call()
         number = self.protocol.next_id()
         self.protocol.calls[number] = call
         self.send(messages.encode_frame(request(number)))
         try:
             answer = self.wait(call, deadline_ns)
         except BaseException:
-            self._reader.abandon(call)
+            self._reader.abandon(call, late)
             raise
         if answer is None:
-            answer = self._reader.abandon(call)
+            answer = self._reader.abandon(call, late)
         if answer is None:
             raise error_of(Code.TIMEOUT, "the broker has not answered in time")
         return self.expect(answer, kind)
@@ -144,9 +144,9 @@ class Connection:
         if self._send_error is not None:
             self.end(_lost(f"cannot send to the broker: {self._send_error}"))
 
-    def cancel(self, number: int, call: Call) -> Answer | int | None:
-        """Give up a request; returns its answer where that came just before, else the call's `late` will be told."""
-        answer = self._reader.abandon(call)
+    def cancel(self, number: int, call: Call, late: Callable[[Answer | int], None] | None) -> Answer | int | None:
+        """Give up a request; returns its answer where that came just before, else `late` will get it."""
+        answer = self._reader.abandon(call, late)
         if answer is None:
             self.send(messages.encode_frame(messages.Cancel(number)))
         return answer

@@ -84,11 +84,12 @@ class Reader:
         if self._sleeper is call:
             self.rouse()
 
-    def abandon(self, call: Call) -> Answer | int | None:
-        """Give up waiting for a call; returns its answer where it came just before, else `late` will be called."""
+    def abandon(self, call: Call, late: Callable[[Answer | int], None] | None) -> Answer | int | None:
+        """Give up waiting for a call; returns its answer where it came just before, else `late` will get it."""
         with self._lock:
             if call.answer is None:
                 call.is_abandoned = True
+                call.late = late
             return call.answer
 
     def rouse(self) -> None:

@@ -1,5 +1,9 @@
 """Leases against a peer: what infer gives, what a timeout leaves, who gets the rows when."""
 
+import contextlib
+import gc
+import signal
+
 import numpy as np
 import pytest
 import ringbroker
@@ -249,3 +253,50 @@ def test_views_outlive_everything(peer, client):
         outputs = lease.infer()["y"]
     client.close()
     assert outputs.tolist() == [[14] * 4]
+
+
+def test_leases_make_no_garbage(model):
+    """A lease in a reference cycle would keep its ring's memory until the collector runs."""
+    gc.collect()
+    gc.disable()
+    try:
+        with model.acquire() as lease:
+            lease.infer(timeout=WAIT_S)
+        del lease
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
+class Interrupted(Exception):  # noqa: N818 - a signal's, like KeyboardInterrupt
+    pass
+
+
+def test_signal_handler_that_raises_during_infer(no_collector, client):
+    """The next inference on these rows is right, or says why not; and rows do not stay taken."""
+
+    def interrupt(*_):
+        nonlocal is_interrupted
+        is_interrupted = True
+        raise Interrupted
+
+    def infer_until_interrupted(model, delay_us):
+        with contextlib.suppress(ringbroker.BrokerLost), model.acquire() as lease:
+            lease.inputs["x"][:] = delay_us
+            signal.setitimer(signal.ITIMER_REAL, delay_us / 1e6)
+            while not is_interrupted:
+                lease.infer()
+
+    is_interrupted = False
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with client.open("double", slots=2) as model:
+            for delay_us in range(5, 605, 5):
+                is_interrupted = False
+                with contextlib.suppress(Interrupted):
+                    infer_until_interrupted(model, delay_us)
+                with contextlib.suppress(ringbroker.BrokerLost), model.acquire(timeout=WAIT_S) as lease:
+                    lease.inputs["x"][:] = -delay_us
+                    assert lease.infer(timeout=WAIT_S)["y"].tolist() == [[-2 * delay_us] * 4]
+    finally:
+        signal.signal(signal.SIGALRM, before)
