@@ -1,6 +1,7 @@
 package ringbroker
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -17,14 +18,22 @@ type doorbell struct {
 	events [4]syscall.EpollEvent
 
 	mu      sync.Mutex
-	closed  bool
+	ended   bool
 	wanted  uint32 // what the socket is watched for
-	parked  int    // calls that sleep until they are answered
+	parked  int    // requests whose answer nobody polls for
 	polling bool   // a caller polls, and will listen again when it stops
+	polls   int    // how often one has begun
+	seen    int    // the same, when the muted doorbell was last looked at
 	writing bool   // there are bytes that the socket had no room for
 }
 
-const epollET = 1 << 31 // syscall.EPOLLET is negative
+const (
+	epollET = 1 << 31 // syscall.EPOLLET is negative
+
+	// muteTime is how long the doorbell stays muted after the last poll. Callers that poll again within it make no system
+	// call to mute it; what comes unasked, such as a GOAWAY, is read after it.
+	muteTime = 500 * time.Millisecond
+)
 
 func newDoorbell(fd int) (*doorbell, error) {
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
@@ -35,7 +44,7 @@ func newDoorbell(fd int) (*doorbell, error) {
 		syscall.Close(epoll)
 		return nil, err
 	}
-	d := &doorbell{fd: fd, epoll: epoll, wanted: epollET, file: os.NewFile(uintptr(epoll), "ringbroker doorbell")}
+	d := &doorbell{fd: fd, epoll: epoll, wanted: epollET | syscall.EPOLLIN, file: os.NewFile(uintptr(epoll), "ringbroker doorbell")}
 	event := syscall.EpollEvent{Events: d.wanted, Fd: int32(fd)}
 	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
 		d.file.Close()
@@ -50,14 +59,36 @@ func (d *doorbell) watch(rung func() bool) error {
 	if err != nil {
 		return err
 	}
-	return raw.Read(func(uintptr) bool {
-		// Take the ring away, so that the next event is a new one to the netpoller.
-		syscall.EpollWait(d.epoll, d.events[:], 0)
-		return rung()
-	})
+	for {
+		err := raw.Read(func(uintptr) bool {
+			// Take the ring away, so that the next event is a new one to the netpoller.
+			syscall.EpollWait(d.epoll, d.events[:], 0)
+			return rung()
+		})
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !d.look() {
+			return err
+		}
+	}
 }
 
-// park says that a call sleeps. What is there already rings at once.
+// look listens again if nobody has polled since the last look. It is false once the doorbell has ended.
+func (d *doorbell) look() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.ended {
+		return false
+	}
+	if d.seen == d.polls && !d.polling {
+		d.want(d.wanted | syscall.EPOLLIN)
+		d.file.SetReadDeadline(time.Time{})
+		return true
+	}
+	d.seen = d.polls
+	d.file.SetReadDeadline(time.Now().Add(muteTime))
+	return true
+}
+
+// park says that there is a request whose answer nobody polls for. What is there already rings at once.
 func (d *doorbell) park() {
 	d.mu.Lock()
 	d.parked++
@@ -65,16 +96,20 @@ func (d *doorbell) park() {
 	d.mu.Unlock()
 }
 
+// unpark says that it has been answered, or that somebody else attends to it.
 func (d *doorbell) unpark() {
 	d.mu.Lock()
 	d.parked--
 	d.mu.Unlock()
 }
 
-// poll says whether a caller polls. When it stops, the sleeping are listened for again.
+// poll says whether a caller polls. When it stops, the doorbell listens for the parked again.
 func (d *doorbell) poll(begins bool) {
 	d.mu.Lock()
 	d.polling = begins
+	if begins {
+		d.polls++
+	}
 	d.listen()
 	d.mu.Unlock()
 }
@@ -87,8 +122,8 @@ func (d *doorbell) write(wants bool) {
 	d.mu.Unlock()
 }
 
-// listen watches for what is wanted now. Arrivals are wanted while a call sleeps and none polls. They stay wanted when the last call
-// wakes, until one polls: callers that always sleep or always poll need no system call here.
+// listen watches for what is wanted now. Arrivals are wanted while a request is parked and nobody polls, and not while one polls
+// and none is parked. In between they stay as they were: callers that always sleep or always poll need no system call here.
 func (d *doorbell) listen() {
 	wanted := d.wanted &^ syscall.EPOLLOUT
 	if d.parked > 0 && !d.polling {
@@ -100,7 +135,14 @@ func (d *doorbell) listen() {
 	if d.writing {
 		wanted |= syscall.EPOLLOUT
 	}
-	if wanted == d.wanted || d.closed {
+	if d.wanted&syscall.EPOLLIN != 0 && wanted&syscall.EPOLLIN == 0 && !d.ended {
+		d.file.SetReadDeadline(time.Now().Add(muteTime))
+	}
+	d.want(wanted)
+}
+
+func (d *doorbell) want(wanted uint32) {
+	if wanted == d.wanted || d.ended {
 		return
 	}
 	d.wanted = wanted
@@ -109,12 +151,12 @@ func (d *doorbell) listen() {
 }
 
 // end makes watch return. The end of the socket rings too; this does not depend on it.
-func (d *doorbell) end() { d.file.SetReadDeadline(time.Unix(1, 0)) }
+func (d *doorbell) end() {
+	d.mu.Lock()
+	d.ended = true
+	d.file.SetReadDeadline(time.Unix(1, 0))
+	d.mu.Unlock()
+}
 
 // close lets the epoll instance go, after watch has returned: a file that is in use cannot be closed from inside.
-func (d *doorbell) close() {
-	d.mu.Lock()
-	d.closed = true
-	d.mu.Unlock()
-	d.file.Close()
-}
+func (d *doorbell) close() { d.file.Close() }

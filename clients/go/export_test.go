@@ -7,3 +7,6 @@ func (m *Model) Waiting() int {
 	defer r.mu.Unlock()
 	return len(r.queue)
 }
+
+// Retired says whether the ring is one to take no more leases of.
+func (m *Model) Retired() bool { return m.ring.Load().retired.Load() }

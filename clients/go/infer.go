@@ -70,6 +70,9 @@ func (l *lease) settle(answer wire.Message, err *Error) (bad *Error) {
 	}
 	l.failure = err
 	l.inFlight = false
+	if !l.waiting {
+		l.ring.conn.bell.unpark()
+	}
 	mine := l.released && !l.waiting // nobody else gives the rows back
 	if l.waiting {
 		l.done <- struct{}{}
@@ -84,7 +87,7 @@ func (l *lease) settle(answer wire.Message, err *Error) (bad *Error) {
 	return bad
 }
 
-// leave says that nobody waits for the answer, unless it is there already.
+// leave says that nobody waits for the answer, unless it is there already. The doorbell attends to it from now on.
 func (l *lease) leave() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,6 +96,7 @@ func (l *lease) leave() bool {
 		return false
 	}
 	l.waiting = false
+	l.ring.conn.bell.park()
 	return true
 }
 

@@ -156,3 +156,37 @@ func TestATraceTravels(t *testing.T) {
 	l.SetTrace("")
 	infer(t, l)
 }
+
+// The answer to an inference that was given up comes when nobody waits for one. Its rows come back all the same.
+func TestALateAnswerIsReadAlthoughNobodyWaits(t *testing.T) {
+	bothWays(t, func(t *testing.T, spin ringbroker.Option) {
+		begun, goOn := make(chan bool, 1), make(chan bool)
+		slow := ringbrokertest.Func("slow", 1, 1, func(x, y []float32) error {
+			if x[0] > 0 {
+				begun <- true
+				<-goOn
+			}
+			return nil
+		})
+		m := open(t, dial(t, ringbrokertest.New(t, slow), spin), "slow", ringbroker.Slots(2))
+		late, other := acquire(t, m, 1), acquire(t, m, 1)
+		view[float32](t, late.Input("x"))[0] = 1
+		infer(t, other)
+		ctx, cancel := context.WithCancel(context.Background())
+		go func() {
+			<-begun
+			cancel()
+		}()
+		_, err := late.Infer(ctx)
+		wants(t, err, context.Canceled)
+		late.Release()
+		waiting := make(chan bool)
+		go func() {
+			acquire(t, m, 1)
+			close(waiting)
+		}()
+		eventually(t, "a caller waits for the rows", func() bool { return m.Waiting() == 1 })
+		goOn <- true
+		<-waiting
+	})
+}

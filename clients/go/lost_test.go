@@ -178,6 +178,18 @@ func TestGoAwayIsInvisible(t *testing.T) {
 	infer(t, acquire(t, m, 1))
 }
 
+// A GOAWAY comes unasked: it is read although nobody waits for anything.
+func TestGoAwayIsReadByAnIdleClient(t *testing.T) {
+	bothWays(t, func(t *testing.T, spin ringbroker.Option) {
+		b := ringbrokertest.New(t, twice())
+		m := open(t, dial(t, b, spin), "twice")
+		infer(t, acquire(t, m, 1))
+		b.GoAway("a new version")
+		eventually(t, "the ring is retired", m.Retired)
+		infer(t, acquire(t, m, 1))
+	})
+}
+
 // A broker that ends the session says why, and every call in flight hears it.
 func TestAnErrorThatEndsTheSession(t *testing.T) {
 	bothWays(t, func(t *testing.T, spin ringbroker.Option) {
