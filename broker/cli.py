@@ -21,7 +21,7 @@ import click
 import numpy as np
 
 from broker import admin, log
-from broker.config import ServeConfig, default_socket_path, parse_model
+from broker.config import ServeConfig, bound_openmp_spin, default_socket_path, parse_model
 from broker.engine.signature import written
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Tensor
@@ -108,6 +108,7 @@ def serve(models: tuple[str, ...], *, demo: bool, log_format: str, slots: int, s
     except ValueError:
         raise click.BadParameter("auto, off, or microseconds", param_hint="--spin") from None
     log.configure(log_format)
+    bound_openmp_spin()
     try:
         from broker.supervisor import serve as run  # torch takes seconds to import
     except ModuleNotFoundError as error:
