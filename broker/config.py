@@ -61,9 +61,9 @@ def usable_cpus() -> int:
 def bound_openmp_spin() -> None:
     """Keep torch's OpenMP threads from spinning for milliseconds; call it before torch is imported.
 
-    They do so between parallel ops, and take the CPUs from the very clients that wait for an answer: with 2 threads on 2
-    busy CPUs the demo's round trip was 3.7 ms, and is 61 us with this bound of some microseconds. An operator who
-    has set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY` knows better. (docs/decisions/0008)
+    They do so between parallel ops, and take the CPUs from the very clients that wait for an answer: with 2 threads on
+    2 busy CPUs the demo's round trip was 3.7 ms, and is 61 us with this bound of some microseconds. An operator who has
+    set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY` knows better. (docs/decisions/0008)
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")

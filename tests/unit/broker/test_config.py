@@ -79,3 +79,22 @@ def test_parse_model_refuses(argument):
     with pytest.raises(RingbrokerError) as caught:
         parse_model(argument)
     assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, argument)
+
+
+@pytest.mark.parametrize(
+    ("given", "then"),
+    [
+        ({}, {"GOMP_SPINCOUNT": "1000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_openmp_spins_briefly_unless_the_operator_says_otherwise(given, then, monkeypatch):
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    for name in names:
+        monkeypatch.setenv(name, "")  # so that what the call sets is taken back afterwards
+        monkeypatch.delenv(name)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    config.bound_openmp_spin()
+    assert {name: os.environ[name] for name in names if name in os.environ} == then
