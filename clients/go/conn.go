@@ -22,8 +22,8 @@ type conn struct {
 	receiver receiver
 	sender   sender
 
-	welcomed bool   // under role
-	helloID  uint64 // before the first byte is sent
+	welcomed bool // under role
+	helloID  atomic.Uint64
 	clock    clock
 	limits   wire.Limits
 

@@ -45,7 +45,7 @@ func (c *conn) welcome(m *wire.Welcome) *Error {
 		return badAnswer("a second WELCOME")
 	}
 	c.welcomed = true
-	return c.answer(c.helloID, c.keep(m))
+	return c.answer(c.helloID.Load(), c.keep(m))
 }
 
 // fail hands on an ERROR. Before the WELCOME every one ends the connection, later those of the protocol do. One without an id

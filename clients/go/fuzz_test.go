@@ -27,8 +27,9 @@ func FuzzAnswers(f *testing.F) {
 		c, other := pairedConn(t)
 		defer syscall.Close(other)
 		lease := c.leaseToFuzz(t)
-		hello := &call{done: make(chan struct{}, 1)}
-		c.helloID, _ = c.calls.add(hello)
+		hello := &call{conn: c, done: make(chan struct{}, 1)}
+		id, _ := c.calls.add(hello)
+		c.helloID.Store(id)
 		for _, payload := range [][]byte{first, second} {
 			frame := binary.LittleEndian.AppendUint32(nil, uint32(len(payload)))
 			syscall.Write(other, append(frame, payload...))

@@ -10,7 +10,7 @@ import (
 func (c *conn) greet(ctx context.Context, hello wire.Hello) *Error {
 	asked := monotonicNS()
 	answer, err := c.call(ctx, func(id uint64) wire.Message {
-		c.helloID = id
+		c.helloID.Store(id)
 		return &hello
 	}, nil)
 	if err != nil {

@@ -1,10 +1,12 @@
 package ringbroker_test
 
 import (
+	"context"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"ringbroker"
 	"ringbroker/internal/wire"
@@ -117,4 +119,27 @@ func spoilRing(t *testing.T, payload []byte, spoil func(*wire.Ring)) []byte {
 	}
 	spoil(m)
 	return encode(t, m)
+}
+
+// A ring that comes after its caller has left is given back, so that it does not count and its name goes.
+func TestARingThatComesTooLateIsGivenBack(t *testing.T) {
+	bothWays(t, func(t *testing.T, spin ringbroker.Option) {
+		b := ringbrokertest.New(t, twice())
+		c := dial(t, b, spin)
+		for range 40 { // more than a session may have rings
+			resume := b.Pause()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			_, err := c.Open(ctx, "twice")
+			cancel()
+			wants(t, err, ringbroker.CodeTimeout, context.DeadlineExceeded)
+			resume()
+		}
+		eventually(t, "there is room for a ring", func() bool {
+			_, err := c.Open(inTime(t), "twice")
+			return err == nil
+		})
+		if b.Connections() != 1 {
+			t.Error("the connection did not outlive the calls that were given up")
+		}
+	})
 }

@@ -9,6 +9,7 @@ import (
 
 // call is a request that is made once, such as OPEN. Inferences use their lease instead, again and again.
 type call struct {
+	conn *conn
 	done chan struct{} // has room for one
 	late func(answer wire.Message)
 
@@ -22,6 +23,7 @@ func (c *call) settle(answer wire.Message, err *Error) *Error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.left {
+		c.conn.bell.unpark()
 		if answer != nil && c.late != nil {
 			c.late(answer)
 		}
@@ -32,18 +34,22 @@ func (c *call) settle(answer wire.Message, err *Error) *Error {
 	return nil
 }
 
-// leave says that nobody waits, unless the answer is there already.
+// leave says that nobody waits, unless the answer is there already. The doorbell attends to it from now on.
 func (c *call) leave() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.left = c.answer == nil && c.failure == nil
-	return c.left
+	if c.answer != nil || c.failure != nil {
+		return false
+	}
+	c.left = true
+	c.conn.bell.park()
+	return true
 }
 
 // call sends a request and waits for its answer. An answer that comes after the context's end is given to late, if
 // that is not nil.
 func (c *conn) call(ctx context.Context, request func(id uint64) wire.Message, late func(wire.Message)) (wire.Message, *Error) {
-	waiting := &call{done: make(chan struct{}, 1), late: late}
+	waiting := &call{conn: c, done: make(chan struct{}, 1), late: late}
 	id, err := c.calls.add(waiting)
 	if err != nil {
 		return nil, err
