@@ -6,8 +6,8 @@ import "reflect"
 type Array struct {
 	// Data is a slice of an [Element] type, such as []float32, C-ordered, rows first.
 	Data any
-	// Shape is [rows, dims...]. Nil for an input means: as many of the ring's full rows as Data has elements for, or one
-	// shorter row where a row is one dynamic dim.
+	// Shape is [rows, dims...]. Nil for an input means: as many of the ring's full rows as Data has elements for, or
+	// one shorter row where a row is one dynamic dim.
 	Shape []int
 }
 

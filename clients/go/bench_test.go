@@ -8,8 +8,8 @@ import (
 	"ringbroker"
 )
 
-// BenchmarkInfer is the round trip of one row on a held lease, with a deadline: 0 allocations. The broker is ringbrokertest's, in
-// a process of its own; both ends poll, or both sleep.
+// BenchmarkInfer is the round trip of one row on a held lease, with a deadline: 0 allocations. The broker is
+// ringbrokertest's, in a process of its own; both ends poll, or both sleep.
 func BenchmarkInfer(b *testing.B) {
 	for name, spin := range spins {
 		b.Run(name, func(b *testing.B) {

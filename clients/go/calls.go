@@ -13,8 +13,8 @@ type waiter interface {
 	settle(answer wire.Message, err *Error) *Error
 }
 
-// calls are the requests in flight on a connection, by id. An id is a place in the table and, above it, a count, so that an
-// id is not used again soon and the table needs no map.
+// calls are the requests in flight on a connection, by id. An id is a place in the table and, above it, a count, so
+// that an id is not used again soon and the table needs no map.
 type calls struct {
 	mu    sync.Mutex
 	table []pending

@@ -21,14 +21,15 @@ type Client struct {
 	closed  bool
 }
 
-// Dial connects to the broker at path; "" is [DefaultPath]. It waits for a broker that is not there yet until ctx ends, and
-// then fails with BROKER_LOST, which is also ctx's error. Other errors: VERSION_UNSUPPORTED, UNKNOWN_POOL,
+// Dial connects to the broker at path; "" is [DefaultPath]. It waits for a broker that is not there yet until ctx ends,
+// and then fails with BROKER_LOST, which is also ctx's error. Other errors: VERSION_UNSUPPORTED, UNKNOWN_POOL,
 // TOO_MANY_CONNECTIONS; BROKER_LOST at once where waiting cannot help, as for a socket that this user may not open.
 func Dial(ctx context.Context, path string, options ...Option) (*Client, error) {
 	if path == "" {
 		path = DefaultPath()
 	}
-	c := &Client{path: path, settings: defaults(), turn: make(chan struct{}, 1), done: make(chan struct{}), conns: make(map[*conn]struct{})}
+	c := &Client{path: path, settings: defaults(), conns: make(map[*conn]struct{})}
+	c.turn, c.done = make(chan struct{}, 1), make(chan struct{})
 	for _, option := range options {
 		option(&c.settings)
 	}
@@ -110,8 +111,9 @@ func (c *Client) closedError() *Error {
 
 func errClientClosed() *Error { return errorf(CodeClientClosed, "", "the client was closed") }
 
-// Close closes the connection, and with it every model that was opened through it. Calls that wait get CLIENT_CLOSED. Views of
-// leases that are not released yet stay valid until they are. A second Close does nothing. The error is always nil.
+// Close closes the connection, and with it every model that was opened through it. Calls that wait get CLIENT_CLOSED.
+// Views of leases that are not released yet stay valid until they are. A second Close does nothing. The error is always
+// nil.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -129,7 +131,9 @@ func (c *Client) Close() error {
 
 // ask sends a request on the current connection and waits for its answer. A connection that turns out to have ended
 // before this call made a new one is replaced; one that ends while the request is on it is BROKER_LOST.
-func (c *Client) ask(ctx context.Context, request func(id uint64) wire.Message, late func(*conn, wire.Message)) (wire.Message, *conn, *Error) {
+func (c *Client) ask(
+	ctx context.Context, request func(id uint64) wire.Message, late func(*conn, wire.Message),
+) (wire.Message, *conn, *Error) {
 	for {
 		current, fresh, err := c.conn(ctx)
 		if err != nil {
@@ -146,8 +150,8 @@ func (c *Client) ask(ctx context.Context, request func(id uint64) wire.Message, 
 	}
 }
 
-// Ping asks the broker for a sign of life and returns how long that took. The broker answers after the batch in progress
-// (spec section 9). Errors: BROKER_LOST; TIMEOUT or CANCELLED at the context's end.
+// Ping asks the broker for a sign of life and returns how long that took. The broker answers after the batch in
+// progress (spec section 9). Errors: BROKER_LOST; TIMEOUT or CANCELLED at the context's end.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	begin := time.Now()
 	answer, current, err := c.ask(ctx, func(id uint64) wire.Message { return &wire.Ping{Token: id} }, nil)

@@ -12,8 +12,9 @@ type clock struct {
 	theirs int64     // the same, on the broker's monotonic clock, in ns
 }
 
-// newClock compares the clocks. Where the broker's reading lies between two of our own CLOCK_MONOTONIC, before we asked and after it
-// answered, both are the same clock, and a late answer shifts no deadline. Else the broker's reading counts as made now.
+// newClock compares the clocks. Where the broker's reading lies between two of our own CLOCK_MONOTONIC, before we asked
+// and after it answered, both are the same clock, and a late answer shifts no deadline. Else the broker's reading
+// counts as made now.
 func newClock(asked, answered int64, welcome uint64) clock {
 	if theirs := int64(welcome); theirs < asked || theirs > answered {
 		return clock{time.Now(), theirs}

@@ -2,12 +2,12 @@ package ringbroker
 
 import "strconv"
 
-// Code is the public and stable part of an [Error]: the same number and name in every language (spec/errors.json). A Code
-// is itself an error, so that errors.Is(err, ringbroker.CodeUnknownModel) works.
+// Code is the public and stable part of an [Error]: the same number and name in every language (spec/errors.json). A
+// Code is itself an error, so that errors.Is(err, ringbroker.CodeUnknownModel) works.
 type Code uint16
 
-// The codes of the protocol. Those of the ranges 3101 to 3106 and 6101 to 6102 are printed by the broker command and never
-// reach a client.
+// The codes of the protocol. Those of the ranges 3101 to 3106 and 6101 to 6102 are printed by the broker command and
+// never reach a client.
 const (
 	CodeFrameTooLarge      Code = 1001 // a frame's length is over 65536 bytes
 	CodeBadMsgpack         Code = 1002 // a frame's payload is not exactly one msgpack value: empty, truncated, trailing bytes, an invalid byte, invalid UTF-8, or nested too deeply
@@ -129,8 +129,8 @@ var codes = map[Code]struct {
 // ranges names what an unknown code of a thousand is about.
 var ranges = map[Code]string{1: "PROTOCOL", 2: "RING", 3: "MODEL", 4: "CAPACITY", 5: "EXECUTION", 6: "LIFECYCLE"}
 
-// String is the code's name, such as UNKNOWN_MODEL. A code that this version does not know is named by its range, such as
-// CAPACITY_4711.
+// String is the code's name, such as UNKNOWN_MODEL. A code that this version does not know is named by its range, such
+// as CAPACITY_4711.
 func (c Code) String() string {
 	if known, ok := codes[c]; ok {
 		return known.name

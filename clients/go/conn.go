@@ -11,8 +11,8 @@ import (
 
 // conn is one connection, which is one session (spec section 1). It ends once, with one error, for everybody.
 //
-// Locks, from the outside in: receiver.role, then lease.mu or call.mu, then ring.mu; calls.mu, sender.mu and doorbell.mu
-// are taken last and hold nothing.
+// Locks, from the outside in: receiver.role, then lease.mu or call.mu, then ring.mu; calls.mu, sender.mu and
+// doorbell.mu are taken last and hold nothing.
 type conn struct {
 	fd       int
 	closed   bool // fd is closed, by run; under role and sender.mu

@@ -23,8 +23,8 @@ func (b *backoff) next() time.Duration {
 	return b.wait/2 + rand.N(b.wait/2)
 }
 
-// isAway says whether an attempt failed as it does while a broker starts, restarts, or has many connecting at once. (A full
-// backlog is EAGAIN, at once, and no reason to give up.)
+// isAway says whether an attempt failed as it does while a broker starts, restarts, or has many connecting at once. (A
+// full backlog is EAGAIN, at once, and no reason to give up.)
 func isAway(err error) bool {
 	for _, errno := range []syscall.Errno{syscall.ENOENT, syscall.ECONNREFUSED, syscall.EAGAIN, syscall.EINTR} {
 		if errors.Is(err, errno) {

@@ -48,8 +48,8 @@ func (c *conn) welcome(m *wire.Welcome) *Error {
 	return c.answer(c.helloID.Load(), c.keep(m))
 }
 
-// fail hands on an ERROR. Before the WELCOME every one ends the connection, later those of the protocol do. One without an id
-// belongs to no request of ours.
+// fail hands on an ERROR. Before the WELCOME every one ends the connection, later those of the protocol do. One without
+// an id belongs to no request of ours.
 func (c *conn) fail(m *wire.Failure) *Error {
 	err := told(m)
 	if !c.welcomed || err.Code.endsSession() {

@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// doorbell wakes the connection's own goroutine when there is something to read or room to write, and only while somebody
-// wants that. It is an epoll instance that watches the socket, and is itself watched by Go's netpoller. While a caller polls
-// the socket, the doorbell is muted, and no answer wakes a thread of the netpoller. The end of the connection always rings.
+// doorbell wakes the connection's own goroutine when there is something to read or room to write, and only while
+// somebody wants that. It is an epoll instance that watches the socket, and is itself watched by Go's netpoller. While
+// a caller polls the socket, the doorbell is muted, and no answer wakes a thread of the netpoller. The end of the
+// connection always rings.
 type doorbell struct {
 	fd     int // of the socket
 	epoll  int
@@ -30,8 +31,8 @@ type doorbell struct {
 const (
 	epollET = 1 << 31 // syscall.EPOLLET is negative
 
-	// muteTime is how long the doorbell stays muted after the last poll. Callers that poll again within it make no system
-	// call to mute it; what comes unasked, such as a GOAWAY, is read after it.
+	// muteTime is how long the doorbell stays muted after the last poll. Callers that poll again within it make no
+	// system call to mute it; what comes unasked, such as a GOAWAY, is read after it.
 	muteTime = 500 * time.Millisecond
 )
 
@@ -44,7 +45,8 @@ func newDoorbell(fd int) (*doorbell, error) {
 		syscall.Close(epoll)
 		return nil, err
 	}
-	d := &doorbell{fd: fd, epoll: epoll, wanted: epollET | syscall.EPOLLIN, file: os.NewFile(uintptr(epoll), "ringbroker doorbell")}
+	d := &doorbell{fd: fd, epoll: epoll, wanted: epollET | syscall.EPOLLIN}
+	d.file = os.NewFile(uintptr(epoll), "ringbroker doorbell")
 	event := syscall.EpollEvent{Events: d.wanted, Fd: int32(fd)}
 	if err := syscall.EpollCtl(epoll, syscall.EPOLL_CTL_ADD, fd, &event); err != nil {
 		d.file.Close()
@@ -122,8 +124,9 @@ func (d *doorbell) write(wants bool) {
 	d.mu.Unlock()
 }
 
-// listen watches for what is wanted now. Arrivals are wanted while a request is parked and nobody polls, and not while one polls
-// and none is parked. In between they stay as they were: callers that always sleep or always poll need no system call here.
+// listen watches for what is wanted now. Arrivals are wanted while a request is parked and nobody polls, and not while
+// one polls and none is parked. In between they stay as they were: callers that always sleep or always poll need no
+// system call here.
 func (d *doorbell) listen() {
 	wanted := d.wanted &^ syscall.EPOLLOUT
 	if d.parked > 0 && !d.polling {

@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-// pairedDoorbell is a doorbell of one end of a socket pair, a channel that gets a value for each ring, and the other end.
+// pairedDoorbell is a doorbell of one end of a socket pair, a channel that gets a value for each ring, and the other
+// end.
 func pairedDoorbell(t *testing.T) (bell *doorbell, rings chan bool, other int) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {

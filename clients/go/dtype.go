@@ -22,7 +22,8 @@ const (
 	F64                   // float64
 )
 
-// dtypes holds what each dtype is called on the wire and in Go, and its size. The dtype 0 is one that this version does not know.
+// dtypes holds what each dtype is called on the wire and in Go, and its size. The dtype 0 is one that this version does
+// not know.
 var dtypes = [...]struct {
 	name, element string
 	size          int
@@ -55,8 +56,8 @@ func (d DType) String() string { return dtypes[d.index()].name }
 // Size is the bytes of one element.
 func (d DType) Size() int { return dtypes[d.index()].size }
 
-// Bytes is the size of a tensor of this dtype and shape; the empty shape is one element. It is false where the size is over
-// 2^53-1, the largest integer of the protocol, or a dim is.
+// Bytes is the size of a tensor of this dtype and shape; the empty shape is one element. It is false where the size is
+// over 2^53-1, the largest integer of the protocol, or a dim is.
 func (d DType) Bytes(shape ...uint64) (uint64, bool) {
 	size, tooLarge := uint64(d.Size()), false
 	for _, dim := range shape {

@@ -11,8 +11,8 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// FuzzAnswers: whatever a broker sends, as frames, is dispatched or ends the connection with a BAD_ANSWER or an error of the broker's
-// own; every call gets an answer or that error, and nothing panics.
+// FuzzAnswers: whatever a broker sends, as frames, is dispatched or ends the connection with a BAD_ANSWER or an error
+// of the broker's own; every call gets an answer or that error, and nothing panics.
 func FuzzAnswers(f *testing.F) {
 	var vectors struct {
 		Valid []struct{ From, Hex string }

@@ -40,9 +40,10 @@ func sum() ringbrokertest.Model {
 		Inputs: []ringbrokertest.Tensor{tensor("a"), tensor("b")}, Outputs: []ringbrokertest.Tensor{tensor("y")},
 		Run: func(b *ringbrokertest.Batch) error {
 			for row := range b.Rows() {
-				x, z, y := ringbrokertest.Input[int64](b, "a", row), ringbrokertest.Input[int64](b, "b", row), ringbrokertest.Output[int64](b, "y", row)
+				a1, a2 := ringbrokertest.Input[int64](b, "a", row), ringbrokertest.Input[int64](b, "b", row)
+				y := ringbrokertest.Output[int64](b, "y", row)
 				for i := range y {
-					y[i] = x[i] + z[i]
+					y[i] = a1[i] + a2[i]
 				}
 			}
 			return nil

@@ -6,15 +6,16 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// Infer runs the model on the lease's rows and waits for the result. Meanwhile the rows are the broker's: write no input and read
-// no output. ctx's deadline is the request's too: a request that has not begun by then is not run.
+// Infer runs the model on the lease's rows and waits for the result. Meanwhile the rows are the broker's: write no
+// input and read no output. ctx's deadline is the request's too: a request that has not begun by then is not run.
 //
-// When ctx ends, Infer returns at once with TIMEOUT or CANCELLED, which is also ctx's error, and asks the broker to drop the request. The rows
-// stay taken until the broker answers; releasing the lease before that is fine. (spec section 7)
+// When ctx ends, Infer returns at once with TIMEOUT or CANCELLED, which is also ctx's error, and asks the broker to
+// drop the request. The rows stay taken until the broker answers; releasing the lease before that is fine. (spec
+// section 7)
 //
-// Other errors: MODEL_FAILED, OUTPUT_MISMATCH, DEADLINE_EXCEEDED of the run; WRONG_DIM and others of section 7 for a shape that
-// the model does not take; BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; LEASE_BUSY, LEASE_RELEASED. The lease can be used again
-// after all of these but the last four.
+// Other errors: MODEL_FAILED, OUTPUT_MISMATCH, DEADLINE_EXCEEDED of the run; WRONG_DIM and others of section 7 for a
+// shape that the model does not take; BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; LEASE_BUSY, LEASE_RELEASED. The lease can
+// be used again after all of these but the last four.
 //
 // An inference allocates nothing.
 func (l Lease) Infer(ctx context.Context) (Result, error) {

@@ -44,7 +44,8 @@ func TestAnErrorCarriesItsFields(t *testing.T) {
 	b.Fail(1, ringbroker.Code(4711), "a code of the future")
 	_, err := l.Infer(inTime(t))
 	var e *ringbroker.Error
-	if !errors.As(err, &e) || e.Code != 4711 || e.Text != "a code of the future" || e.Retryable() || !strings.Contains(e.Error(), "CAPACITY_4711") {
+	if !errors.As(err, &e) || e.Code != 4711 || e.Text != "a code of the future" || e.Retryable() ||
+		!strings.Contains(e.Error(), "CAPACITY_4711") {
 		t.Errorf("%#v", e)
 	}
 	infer(t, l)

@@ -6,9 +6,9 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// Lease is a hold on one or more adjacent rows of a model's ring, from [Model.Acquire] to [Lease.Release]. It is a small value;
-// its copies are the same lease. It is used by one goroutine at a time; where two use it, one of them gets LEASE_BUSY.
-// After its release every use is LEASE_RELEASED, also when another lease has the rows.
+// Lease is a hold on one or more adjacent rows of a model's ring, from [Model.Acquire] to [Lease.Release]. It is a
+// small value; its copies are the same lease. It is used by one goroutine at a time; where two use it, one of them gets
+// LEASE_BUSY. After its release every use is LEASE_RELEASED, also when another lease has the rows.
 type Lease struct {
 	state      *lease
 	generation uint64
@@ -91,10 +91,11 @@ func (l Lease) Rows() int {
 	return s.rows
 }
 
-// SetShape makes the lease's input of that name smaller than the ring's largest: for dynamic dims, such as a sequence of 12 tokens in a
-// ring of 128. The dims are one row's, without the rows. Each row's elements stand packed at the front of the row (spec section
-// 6), so fill the rows after this, row by row: see [Tensor.Row]. Dims of one name must be equal in all inputs. Errors:
-// WRONG_RANK, WRONG_DIM; INVALID_FIELD where there is no such input; LEASE_BUSY, LEASE_RELEASED.
+// SetShape makes the lease's input of that name smaller than the ring's largest: for dynamic dims, such as a sequence
+// of 12 tokens in a ring of 128. The dims are one row's, without the rows. Each row's elements stand packed at the
+// front of the row (spec section 6), so fill the rows after this, row by row: see [Tensor.Row]. Dims of one name must
+// be equal in all inputs. Errors: WRONG_RANK, WRONG_DIM; INVALID_FIELD where there is no such input; LEASE_BUSY,
+// LEASE_RELEASED.
 func (l Lease) SetShape(name string, dims ...int) error {
 	s, err := l.hold()
 	if err != nil {
@@ -132,8 +133,9 @@ func (l Lease) SetTrace(text string) error {
 	return nil
 }
 
-// Release gives the rows back. Every view of the lease's tensors is another lease's from now on. Where an Infer was given up and the
-// broker still has the rows, they come back with its answer. A second Release is LEASE_RELEASED and does nothing.
+// Release gives the rows back. Every view of the lease's tensors is another lease's from now on. Where an Infer was
+// given up and the broker still has the rows, they come back with its answer. A second Release is LEASE_RELEASED and
+// does nothing.
 func (l Lease) Release() error {
 	s := l.state
 	if s == nil {

@@ -8,8 +8,8 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// Model is an opened model: a ring of the broker's, which is opened anew after a lost connection. It is safe for concurrent
-// use.
+// Model is an opened model: a ring of the broker's, which is opened anew after a lost connection. It is safe for
+// concurrent use.
 type Model struct {
 	client *Client
 	open   wire.Open     // how to open it; not changed
@@ -20,9 +20,10 @@ type Model struct {
 	closed bool
 }
 
-// Open opens a ring of a model and maps its memory. Errors: UNKNOWN_MODEL, UNKNOWN_VERSION, UNKNOWN_DIM, MAXIMUM_MISSING, MAXIMUM_TOO_LARGE,
-// TOO_MANY_SLOTS, TOO_MANY_RINGS, RING_TOO_LARGE, SHM_FULL of the broker (spec section 6); ATTACH_FAILED where the memory cannot be
-// mapped; INVALID_FIELD for an option that cannot be sent; BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; TIMEOUT or CANCELLED at ctx's end.
+// Open opens a ring of a model and maps its memory. Errors: UNKNOWN_MODEL, UNKNOWN_VERSION, UNKNOWN_DIM,
+// MAXIMUM_MISSING, MAXIMUM_TOO_LARGE, TOO_MANY_SLOTS, TOO_MANY_RINGS, RING_TOO_LARGE, SHM_FULL of the broker (spec
+// section 6); ATTACH_FAILED where the memory cannot be mapped; INVALID_FIELD for an option that cannot be sent;
+// BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; TIMEOUT or CANCELLED at ctx's end.
 func (c *Client) Open(ctx context.Context, model string, options ...OpenOption) (*Model, error) {
 	m := &Model{client: c, open: wire.Open{Model: model}, turn: make(chan struct{}, 1)}
 	for _, option := range options {
@@ -77,10 +78,10 @@ func (m *Model) closedError() *Error {
 
 func errModelClosed() *Error { return errorf(CodeClientClosed, "", "the model was closed") }
 
-// Acquire waits for its turn, and for so many adjacent free rows of the ring; that costs no message. Callers are served in the order in
-// which they came. Errors: TOO_MANY_ROWS at once for more than [Model.MaxRows]; ACQUIRE_TIMEOUT or CANCELLED at ctx's
-// end, which are ctx's error too; CLIENT_CLOSED. After a lost connection Acquire opens the ring anew, and has the errors of
-// [Client.Open] too.
+// Acquire waits for its turn, and for so many adjacent free rows of the ring; that costs no message. Callers are served
+// in the order in which they came. Errors: TOO_MANY_ROWS at once for more than [Model.MaxRows]; ACQUIRE_TIMEOUT or
+// CANCELLED at ctx's end, which are ctx's error too; CLIENT_CLOSED. After a lost connection Acquire opens the ring
+// anew, and has the errors of [Client.Open] too.
 func (m *Model) Acquire(ctx context.Context, rows int) (Lease, error) {
 	if ctx.Err() != nil {
 		return Lease{}, ended(ctx, CodeAcquireTimeout, "no rows were acquired")
@@ -103,8 +104,8 @@ func (m *Model) Acquire(ctx context.Context, rows int) (Lease, error) {
 	}
 }
 
-// Close gives the ring back to the broker. Leases that are not released keep their memory until they are, but run nothing more.
-// Later calls get CLIENT_CLOSED. A second Close does nothing. The error is always nil.
+// Close gives the ring back to the broker. Leases that are not released keep their memory until they are, but run
+// nothing more. Later calls get CLIENT_CLOSED. A second Close does nothing. The error is always nil.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -13,7 +13,8 @@ type ModelInfo struct {
 	Pool     string
 	Inputs   []TensorInfo
 	Outputs  []TensorInfo
-	// Dims has the largest size of each dynamic dim but the batch's; 0 where the model sets none, so that opening needs a [Max].
+	// Dims has the largest size of each dynamic dim but the batch's; 0 where the model sets none, so that opening needs
+	// a [Max].
 	Dims map[string]int
 }
 

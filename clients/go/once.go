@@ -2,19 +2,20 @@ package ringbroker
 
 import "context"
 
-// Call runs a model of one input and one output once: it acquires rows, copies in into them, infers, and returns a copy of
-// the output. in is as many rows as it has elements for, one after the other; or, where a row is one dynamic dim, one
-// shorter row. To save the copies, use [Model.Acquire].
+// Call runs a model of one input and one output once: it acquires rows, copies in into them, infers, and returns a copy
+// of the output. in is as many rows as it has elements for, one after the other; or, where a row is one dynamic dim,
+// one shorter row. To save the copies, use [Model.Acquire].
 //
-// Errors: WRONG_TENSOR_COUNT where the model is not such a one; WRONG_DTYPE, WRONG_DIM; and those of [Model.Acquire] and
-// [Lease.Infer].
+// Errors: WRONG_TENSOR_COUNT where the model is not such a one; WRONG_DTYPE, WRONG_DIM; and those of [Model.Acquire]
+// and [Lease.Infer].
 func Call[In, Out Element](ctx context.Context, m *Model, in []In) ([]Out, error) {
 	r, fault := m.current(ctx)
 	if fault != nil {
 		return nil, fault
 	}
 	if len(r.inputs) != 1 || len(r.outputs) != 1 {
-		return nil, errorf(CodeWrongTensorCount, "", "Call is for one input and one output; the model has %d and %d", len(r.inputs), len(r.outputs))
+		const text = "Call is for one input and one output; the model has %d and %d"
+		return nil, errorf(CodeWrongTensorCount, "", text, len(r.inputs), len(r.outputs))
 	}
 	shape := Array{Data: in}.resolve(&r.inputs[0])
 	l, err := m.Acquire(ctx, shape[0])
@@ -33,9 +34,9 @@ func Call[In, Out Element](ctx context.Context, m *Model, in []In) ([]Out, error
 	return out, err
 }
 
-// Infer runs the model once: it acquires rows, copies the inputs into them, infers, and returns copies of the outputs. To
-// save the copies, use [Model.Acquire]. Errors: WRONG_TENSOR_COUNT where the inputs are not the model's; WRONG_DTYPE,
-// WRONG_RANK, WRONG_DIM; and those of [Model.Acquire] and [Lease.Infer].
+// Infer runs the model once: it acquires rows, copies the inputs into them, infers, and returns copies of the outputs.
+// To save the copies, use [Model.Acquire]. Errors: WRONG_TENSOR_COUNT where the inputs are not the model's;
+// WRONG_DTYPE, WRONG_RANK, WRONG_DIM; and those of [Model.Acquire] and [Lease.Infer].
 func (m *Model) Infer(ctx context.Context, inputs Arrays) (Arrays, error) {
 	r, fault := m.current(ctx)
 	if fault != nil {

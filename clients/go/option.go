@@ -15,9 +15,9 @@ type settings struct {
 	hello wire.Hello
 }
 
-// autoSpin is how long a call polls for its answer before it sleeps, where there is a second processor for the broker to
-// run on. A sleeping call is answered some 40 us later than a polling one, so polling for a few times that is repaid by
-// every model that answers within it, and costs little beside one that does not.
+// autoSpin is how long a call polls for its answer before it sleeps, where there is a second processor for the broker
+// to run on. A sleeping call is answered some 40 us later than a polling one, so polling for a few times that is repaid
+// by every model that answers within it, and costs little beside one that does not.
 const autoSpin = 100 * time.Microsecond
 
 func defaults() settings {
@@ -49,8 +49,8 @@ type OpenOption func(*wire.Open)
 // leaves it to the broker.
 func Slots(n int) OpenOption { return func(o *wire.Open) { o.Slots = uint64(n) } }
 
-// Max sets the largest size of a dynamic dim that this ring will see. A dim for which the model sets no maximum needs one;
-// for others it makes the rows smaller.
+// Max sets the largest size of a dynamic dim that this ring will see. A dim for which the model sets no maximum needs
+// one; for others it makes the rows smaller.
 func Max(dim string, size int) OpenOption {
 	return func(o *wire.Open) {
 		if o.Maxima == nil {

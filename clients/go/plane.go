@@ -41,7 +41,8 @@ func checkPlanes(r *wire.Ring, limits wire.Limits) (inputs, outputs []plane, err
 	return inputs, outputs, nil
 }
 
-// checkPlane checks that a plane's stride is its sample's bytes and that its rows lie inside the segment, behind the header.
+// checkPlane checks that a plane's stride is its sample's bytes and that its rows lie inside the segment, behind the
+// header.
 func checkPlane(w wire.Plane, slots, bytes uint64) (plane, bool) {
 	dtype, err := ParseDType(w.DType)
 	if err != nil || w.Device != "cpu" || w.Direction != "in" && w.Direction != "out" {

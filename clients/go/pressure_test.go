@@ -36,7 +36,8 @@ func TestABrokerThatDoesNotReadBlocksNobody(t *testing.T) {
 	})
 }
 
-// A client that stops reading while it sends does not block itself: whoever sends leaves what does not fit to be sent later.
+// A client that stops reading while it sends does not block itself: whoever sends leaves what does not fit to be sent
+// later.
 func TestTheWaitingAreAnsweredWhenABrokerDiesThatDidNotRead(t *testing.T) {
 	b := ringbrokertest.New(t, twice())
 	m := open(t, dial(t, b), "twice", ringbroker.Slots(1000))

@@ -10,8 +10,8 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// receiver reads answers. One goroutine at a time has the role of reading, and gives everybody what is theirs: a caller that
-// polls for its own answer, or the connection's goroutine when the doorbell rings.
+// receiver reads answers. One goroutine at a time has the role of reading, and gives everybody what is theirs: a caller
+// that polls for its own answer, or the connection's goroutine when the doorbell rings.
 type receiver struct {
 	role    sync.Mutex
 	rang    atomic.Bool // the doorbell rang, and nobody has read since
@@ -47,7 +47,8 @@ func (c *conn) poll(ctx context.Context, done <-chan struct{}) bool {
 	return answered
 }
 
-// pollUntil looks at the clock and the context every so often only: a poll that finds nothing takes some 200 ns, the clock 40.
+// pollUntil looks at the clock and the context every so often only: a poll that finds nothing takes some 200 ns, the
+// clock 40.
 func (c *conn) pollUntil(ctx context.Context, done <-chan struct{}, end time.Time) bool {
 	for {
 		for range 8 {
@@ -66,12 +67,13 @@ func (c *conn) pollUntil(ctx context.Context, done <-chan struct{}, end time.Tim
 		if time.Now().After(end) {
 			return false
 		}
-		syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0) // a broker that waits for this processor runs now, not after the spin
+		// A broker that waits for this processor runs now, not after the spin.
+		syscall.RawSyscall(syscall.SYS_SCHED_YIELD, 0, 0, 0)
 	}
 }
 
-// drain reads all that is there if the doorbell rang. Whoever cannot have the role leaves it to the one who has, who calls this
-// after giving the role back: so no ring is lost.
+// drain reads all that is there if the doorbell rang. Whoever cannot have the role leaves it to the one who has, who
+// calls this after giving the role back: so no ring is lost.
 func (c *conn) drain() {
 	for c.receiver.rang.Load() && c.receiver.role.TryLock() {
 		c.receiver.rang.Store(false)

@@ -16,14 +16,16 @@ type Result struct {
 }
 
 func (l *lease) describe(generation uint64) Result {
+	m := &l.result
 	return Result{
-		Version: l.result.Version, Queue: time.Duration(l.result.Timings.QueueNS), Compute: time.Duration(l.result.Timings.ComputeNS),
-		BatchRows: int(l.result.BatchRows), state: l, generation: generation, run: l.runs,
+		Version: m.Version, Queue: time.Duration(m.Timings.QueueNS), Compute: time.Duration(m.Timings.ComputeNS),
+		BatchRows: int(m.BatchRows), state: l, generation: generation, run: l.runs,
 	}
 }
 
-// Output is an output of this result, of its actual shape. What is wrong with it is told by its view: INVALID_FIELD where the
-// model has no such output; LEASE_RELEASED after the lease's next Infer or its release; LEASE_BUSY while one is in flight.
+// Output is an output of this result, of its actual shape. What is wrong with it is told by its view: INVALID_FIELD
+// where the model has no such output; LEASE_RELEASED after the lease's next Infer or its release; LEASE_BUSY while one
+// is in flight.
 func (r Result) Output(name string) Tensor {
 	s, err := Lease{r.state, r.generation}.hold()
 	if err != nil {
@@ -34,5 +36,6 @@ func (r Result) Output(name string) Tensor {
 	if i < 0 {
 		return Tensor{err: errNoTensor(name)}
 	}
-	return Tensor{lease: Lease{s, r.generation}, run: r.run, plane: &s.ring.outputs[i], shape: s.result.Outputs[i].Shape, row: allRows}
+	shape := s.result.Outputs[i].Shape
+	return Tensor{lease: Lease{s, r.generation}, run: r.run, plane: &s.ring.outputs[i], shape: shape, row: allRows}
 }

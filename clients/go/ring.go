@@ -84,7 +84,8 @@ func (r *ring) enqueue(n int) *turn {
 	return t
 }
 
-// dequeue ends a turn. It has come, or the ring has gone, or the context has ended; if two at once, a lease is not lost.
+// dequeue ends a turn. It has come, or the ring has gone, or the context has ended; if two at once, a lease is not
+// lost.
 func (r *ring) dequeue(ctx context.Context, t *turn) (*lease, *Error) {
 	for i, other := range r.queue {
 		if other == t {
@@ -107,7 +108,8 @@ func (r *ring) dequeue(ctx context.Context, t *turn) (*lease, *Error) {
 	return nil, ended(ctx, CodeAcquireTimeout, "no adjacent free rows became free in time")
 }
 
-// serve gives rows to who is first in the queue, and then the next. Who needs many rows is not overtaken by who needs few.
+// serve gives rows to who is first in the queue, and then the next. Who needs many rows is not overtaken by who needs
+// few.
 func (r *ring) serve() {
 	for len(r.queue) > 0 && r.gone == nil {
 		t := r.queue[0]

@@ -19,8 +19,8 @@ func newRows(n int) rows {
 	return r
 }
 
-// take takes n adjacent rows and returns the first, or -1 if there are none. In a ring that is empty it begins at the front again:
-// a lone caller stays in warm cache lines.
+// take takes n adjacent rows and returns the first, or -1 if there are none. In a ring that is empty it begins at the
+// front again: a lone caller stays in warm cache lines.
 func (r *rows) take(n int) int {
 	if n > r.free {
 		return -1

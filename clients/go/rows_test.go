@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzRows: whatever is taken and given back, no row has two owners, rows are adjacent and inside, and a request is refused only
-// where so many adjacent rows are not free.
+// FuzzRows: whatever is taken and given back, no row has two owners, rows are adjacent and inside, and a request is
+// refused only where so many adjacent rows are not free.
 func FuzzRows(f *testing.F) {
 	f.Add(uint16(8), uint64(1))
 	f.Add(uint16(64), uint64(2))

@@ -27,7 +27,8 @@ func mapSegment(s wire.Segment) ([]byte, error) {
 	if stat.Mode&syscall.S_IFMT != syscall.S_IFREG || uint64(stat.Size) < s.Bytes {
 		return nil, errors.New("the segment is no file, or a shorter one than the broker says")
 	}
-	memory, err := syscall.Mmap(fd, 0, int(s.Bytes), syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED|syscall.MAP_POPULATE)
+	const access = syscall.PROT_READ | syscall.PROT_WRITE
+	memory, err := syscall.Mmap(fd, 0, int(s.Bytes), access, syscall.MAP_SHARED|syscall.MAP_POPULATE)
 	if err != nil {
 		return nil, err
 	}
@@ -38,9 +39,9 @@ func mapSegment(s wire.Segment) ([]byte, error) {
 	return memory, nil
 }
 
-// hideSegment gives the memory back, and keeps its addresses: a slice that somebody still holds reads zeros, or what was written to
-// it since, and never another mapping's bytes. Nothing is ever unmapped. It costs some address space for each ring that
-// was opened, of which there are 128 TiB.
+// hideSegment gives the memory back, and keeps its addresses: a slice that somebody still holds reads zeros, or what
+// was written to it since, and never another mapping's bytes. Nothing is ever unmapped. It costs some address space for
+// each ring that was opened, of which there are 128 TiB.
 func hideSegment(memory []byte) {
 	const flags = syscall.MAP_FIXED | syscall.MAP_PRIVATE | syscall.MAP_ANONYMOUS | syscall.MAP_NORESERVE
 	syscall.Syscall6(syscall.SYS_MMAP, uintptr(unsafe.Pointer(unsafe.SliceData(memory))), uintptr(len(memory)),

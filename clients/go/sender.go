@@ -7,8 +7,9 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// sender writes requests, each with one system call. It never waits: what the socket has no room for is kept, and written by the
-// connection's goroutine when there is room. So a broker that has stopped reading, because we do not read, blocks nobody.
+// sender writes requests, each with one system call. It never waits: what the socket has no room for is kept, and
+// written by the connection's goroutine when there is room. So a broker that has stopped reading, because we do not
+// read, blocks nobody.
 type sender struct {
 	mu      sync.Mutex
 	encoder wire.Encoder

@@ -78,7 +78,7 @@ func TestDTypesAreThoseOfTheTable(t *testing.T) {
 			element = *row.Go
 		}
 		if d.String() != row.Name || d.Size() != row.Size || dtypes[d].element != element {
-			t.Errorf("%s is %s, %d bytes, %s in Go; the table says %s, %d, %s", row.Name, d, d.Size(), dtypes[d].element, row.Name, row.Size, element)
+			t.Errorf("%+v is %s, %d bytes, %s in Go", row, d, d.Size(), dtypes[d].element)
 		}
 	}
 	if len(dtypes)-1 != len(table.DTypes) {

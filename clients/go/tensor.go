@@ -1,6 +1,7 @@
 package ringbroker
 
-// Tensor is an input of a lease or an output of a result, in shared memory; [View] makes a slice of it. It is a small value.
+// Tensor is an input of a lease or an output of a result, in shared memory; [View] makes a slice of it. It is a small
+// value.
 type Tensor struct {
 	lease Lease
 	plane *plane
@@ -16,8 +17,9 @@ func errNoTensor(name string) *Error {
 	return errorf(CodeInvalidField, name, "the model has no tensor of that name here")
 }
 
-// Input is an input of the lease, of the shape that the request will have: the ring's largest, or what SetShape said. What is wrong with it
-// is told by its view: INVALID_FIELD where the model has no such input; LEASE_RELEASED, LEASE_BUSY.
+// Input is an input of the lease, of the shape that the request will have: the ring's largest, or what SetShape said.
+// What is wrong with it is told by its view: INVALID_FIELD where the model has no such input; LEASE_RELEASED,
+// LEASE_BUSY.
 func (l Lease) Input(name string) Tensor {
 	s, err := l.hold()
 	if err != nil {

@@ -10,12 +10,12 @@ type Element interface {
 // View is the tensor's elements as a slice in shared memory, C-ordered, rows first: no copy and no allocation. What is
 // written to an input's view is what the model reads; an output's view is where the model wrote.
 //
-// The slice aliases the ring. It is valid until the lease is released, an output's until the lease's next Infer; do not touch it while an
-// Infer is in flight. A slice that is kept longer sees another lease's data, or zeros once the ring has closed, and never
-// memory of anything else.
+// The slice aliases the ring. It is valid until the lease is released, an output's until the lease's next Infer; do not
+// touch it while an Infer is in flight. A slice that is kept longer sees another lease's data, or zeros once the ring
+// has closed, and never memory of anything else.
 //
-// Errors: WRONG_DTYPE where T is not the tensor's type (F16 and BF16 are seen as uint16); WRONG_DIM where the rows are not one slice, being shorter
-// than the ring's (use [Tensor.Row]); and those of [Lease.Input] and [Result.Output].
+// Errors: WRONG_DTYPE where T is not the tensor's type (F16 and BF16 are seen as uint16); WRONG_DIM where the rows are
+// not one slice, being shorter than the ring's (use [Tensor.Row]); and those of [Lease.Input] and [Result.Output].
 func View[T Element](t Tensor) ([]T, error) {
 	if t.err == nil && dtypes[t.DType().index()].element != elementName[T]() {
 		t.err = errorf(CodeWrongDType, t.name(), "the elements are %s, not %s", t.DType(), elementName[T]())

@@ -21,7 +21,8 @@ func (b *Batch) Rows() int { return b.rows }
 // Dim is the size of a dynamic dim in this batch.
 func (b *Batch) Dim(name string) int { return int(b.dims[name]) }
 
-// Input is one row of an input, of its actual shape: the ring's memory. It panics where the model has no such input, or T is not its type.
+// Input is one row of an input, of its actual shape: the ring's memory. It panics where the model has no such input, or
+// T is not its type.
 func Input[T ringbroker.Element](b *Batch, name string, row int) []T {
 	return see[T](b, "in", name, row)
 }

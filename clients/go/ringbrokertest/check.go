@@ -46,10 +46,12 @@ func (s *session) check(m *wire.Infer) (*request, *refusal) {
 	return &request{id: m.ID, ring: r, slot: m.Slot, rows: m.Rows, dims: dims, deadline: m.DeadlineNS}, nil
 }
 
-// checkAll checks the descriptors of one direction. It binds the dynamic dims; where dims is nil, all must be at their maximum.
+// checkAll checks the descriptors of one direction. It binds the dynamic dims; where dims is nil, all must be at their
+// maximum.
 func (r *ring) checkAll(field string, all []wire.Descriptor, planes []plane, m *wire.Infer, dims map[string]uint64) *refusal {
 	if len(all) != len(planes) {
-		return &refusal{ringbroker.CodeWrongTensorCount, field, fmt.Sprintf("%d descriptors for %d planes", len(all), len(planes))}
+		text := fmt.Sprintf("%d descriptors for %d planes", len(all), len(planes))
+		return &refusal{ringbroker.CodeWrongTensorCount, field, text}
 	}
 	for i := range planes {
 		path := fmt.Sprintf("%s[%d]", field, i)

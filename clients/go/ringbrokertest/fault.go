@@ -123,8 +123,8 @@ func (b *Broker) GoAway(reason string) {
 	}
 }
 
-// Mangle makes every answer go through f first: its payload, without the four length bytes. What f returns is sent, and nothing if that
-// is nil. A nil f ends it.
+// Mangle makes every answer go through f first: its payload, without the four length bytes. What f returns is sent, and
+// nothing if that is nil. A nil f ends it.
 func (b *Broker) Mangle(f func(payload []byte) []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

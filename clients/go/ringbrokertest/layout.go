@@ -12,8 +12,8 @@ const (
 	maxBytes  = 1<<53 - 1
 )
 
-// layOut places planes behind the header page, each at the next page, and returns the segment's size (spec section 6). It is
-// false where that would be over 2^53-1.
+// layOut places planes behind the header page, each at the next page, and returns the segment's size (spec section 6).
+// It is false where that would be over 2^53-1.
 func layOut(slots uint64, planes []wire.Plane) (bytes uint64, ok bool) {
 	bytes = pageBytes
 	for i := range planes {

@@ -10,7 +10,8 @@ import (
 	"strconv"
 )
 
-// A second, plain msgpack, for values as encoding/json has them (with UseNumber), so that the codec is not its own judge.
+// A second, plain msgpack, for values as encoding/json has them (with UseNumber), so that the codec is not its own
+// judge.
 
 func pack(b []byte, v any) []byte {
 	switch v := v.(type) {

@@ -95,6 +95,7 @@ func (s *session) runBatch(requests []*request) {
 		b.slot = min(b.slot, int(r.slot))
 		b.rows += int(r.rows)
 	}
+	outputs := first.ring.planes[len(first.ring.model.Inputs):]
 	begin := time.Now()
 	err := first.ring.model.Run(b)
 	compute := time.Since(begin)
@@ -106,8 +107,8 @@ func (s *session) runBatch(requests []*request) {
 		}
 		answer := &wire.Result{ID: r.id, Last: true, Version: r.ring.model.version(), BatchRows: uint64(b.rows)}
 		answer.Timings = wire.Timings{QueueNS: uint64(begin.Sub(r.received)), ComputeNS: uint64(compute)}
-		for i := range r.ring.planes[len(r.ring.model.Inputs):] {
-			answer.Outputs = append(answer.Outputs, r.ring.planes[len(r.ring.model.Inputs)+i].descriptor(r.slot, r.rows, r.dims))
+		for i := range outputs {
+			answer.Outputs = append(answer.Outputs, outputs[i].descriptor(r.slot, r.rows, r.dims))
 		}
 		s.reply(answer)
 	}

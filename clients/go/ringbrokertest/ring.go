@@ -83,7 +83,8 @@ func (r *ring) place(dims map[string]uint64) *refusal {
 		for i := range side.tensors {
 			t := &side.tensors[i]
 			p := plane{tensor: t, sample: t.sample()}
-			w := wire.Plane{Name: t.Name, Direction: side.direction, DType: t.DType.String(), BatchAxis: t.batchAxis(), Device: "cpu"}
+			w := wire.Plane{Name: t.Name, Direction: side.direction, DType: t.DType.String(), Device: "cpu"}
+			w.BatchAxis = t.batchAxis()
 			for _, d := range p.sample {
 				size := uint64(d.Size)
 				if d.Name != "" {

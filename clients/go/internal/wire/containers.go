@@ -105,7 +105,8 @@ func (c *codec) openMap(name string, n, most int) int {
 	return int(count)
 }
 
-// codeDict codes a map from names to values of one type, in the order of its keys. What is wrong inside is told as its own path.
+// codeDict codes a map from names to values of one type, in the order of its keys. What is wrong inside is told as its
+// own path.
 func codeDict[T any](c *codec, name string, m *map[string]T, maxItems int, value func(*codec, string, *T)) {
 	n := c.openMap(name, len(*m), maxItems)
 	if c.err != nil {

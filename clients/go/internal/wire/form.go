@@ -19,8 +19,8 @@ const (
 	kindMap      // and its keys and values
 )
 
-// form is how a first byte is read: behind it stand `width` bytes of a big-endian number, to which `n` is added. The sum
-// is the integer, or the count of bytes, items or pairs that follow.
+// form is how a first byte is read: behind it stand `width` bytes of a big-endian number, to which `n` is added. The
+// sum is the integer, or the count of bytes, items or pairs that follow.
 type form struct {
 	kind   kind
 	width  uint8

@@ -55,7 +55,8 @@ func TestWhatMayNotTravelIsNotEncoded(t *testing.T) {
 		"client.name": &Hello{Client: Client{Name: long}},
 		"inputs":      &Infer{Rows: 1, Inputs: make([]Descriptor, 33)},
 	} {
-		if b, err := encoder.Append([]byte("before"), m); err == nil || err.Code != InvalidField || err.Path != path || string(b) != "before" {
+		b, err := encoder.Append([]byte("before"), m)
+		if err == nil || err.Code != InvalidField || err.Path != path || string(b) != "before" {
 			t.Errorf("%s: %q, %#v", path, b, err)
 		}
 	}

@@ -78,8 +78,8 @@ func newDecoder(makers []func() Message) *Decoder {
 func (d *Decoder) Keep(m Message) { d.messages[m.number()] = d.makers[m.number()]() }
 
 // Decode decodes a payload: one frame without its length. The message is the decoder's own: the next payload with a
-// message of that kind overwrites it (see Keep). It holds no bytes of the payload. A message that is like the last of its kind
-// costs no allocation.
+// message of that kind overwrites it (see Keep). It holds no bytes of the payload. A message that is like the last of
+// its kind costs no allocation.
 func (d *Decoder) Decode(payload []byte) (Message, *Error) {
 	d.c = codec{b: payload}
 	m := d.read()

@@ -11,8 +11,8 @@ type Stream struct {
 // NewStream makes a stream with room for one frame of the largest size.
 func NewStream() *Stream { return &Stream{b: make([]byte, 4+MaxPayload)} }
 
-// Space is where the next bytes go; it is never empty after Next has returned false. It moves what is there to the front,
-// so a payload of Next is gone with it.
+// Space is where the next bytes go; it is never empty after Next has returned false. It moves what is there to the
+// front, so a payload of Next is gone with it.
 func (s *Stream) Space() []byte {
 	if s.start > 0 {
 		s.end = copy(s.b, s.b[s.start:s.end])

@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// appendHead appends a count or an integer in its shortest form: in the first byte up to `inside`, else behind one of the
-// bytes of `wide`, for 1, 2, 4 and 8 bytes (0: there is no such form).
+// appendHead appends a count or an integer in its shortest form: in the first byte up to `inside`, else behind one of
+// the bytes of `wide`, for 1, 2, 4 and 8 bytes (0: there is no such form).
 func appendHead(b []byte, n uint64, first byte, inside uint64, wide [4]byte) []byte {
 	switch {
 	case n <= inside:
