@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"runtime"
 	"time"
 
 	"ringbroker"
@@ -21,7 +20,8 @@ type lease struct {
 	next       int
 }
 
-func openLease(o options) (*lease, error) {
+// openLeases takes adjacent rows of one ring, on one connection.
+func openLeases(o options) ([]stepper, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var dialled []ringbroker.Option
@@ -34,11 +34,24 @@ func openLease(o options) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := client.Open(ctx, o.model, ringbroker.Slots(8))
+	model, err := client.Open(ctx, o.model, ringbroker.Slots(max(8, o.concurrency)))
 	if err != nil {
 		return nil, err
 	}
+	var steppers []stepper
+	for range o.concurrency {
+		l, err := openLease(ctx, model, o)
+		if err != nil {
+			return nil, err
+		}
+		steppers = append(steppers, l)
+	}
+	return steppers, nil
+}
+
+func openLease(ctx context.Context, model *ringbroker.Model, o options) (*lease, error) {
 	l := &lease{outputName: o.output}
+	var err error
 	if l.lease, err = model.Acquire(ctx, 1); err != nil {
 		return nil, err
 	}
@@ -122,11 +135,4 @@ func parseSpin(text string) (spin time.Duration, isSet bool, err error) {
 	}
 	spin, err = time.ParseDuration(text)
 	return spin, true, err
-}
-
-// allocations counts the heap objects that this process has allocated.
-func allocations() uint64 {
-	var stats runtime.MemStats
-	runtime.ReadMemStats(&stats)
-	return stats.Mallocs
 }

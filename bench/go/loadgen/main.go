@@ -1,9 +1,11 @@
-// Loadgen does round trips when it is asked to: a line "run N" on its input is answered by one line of JSON. So a benchmark
-// can let it take turns with other contenders, while its connection and its lease stay open.
+// Loadgen does round trips, and says in JSON how long they took. With -n it does so many and ends; else it does as many as
+// each line "run N" on its input asks for, so that a benchmark can let it take turns with other contenders while its
+// connection and its leases stay open.
 //
-//	loadgen -socket PATH -model tiny                      round trips of one held lease
-//	loadgen -socket PATH -model digits -images F -labels F   the same, classifying images
-//	loadgen -socket PATH -mode echo                       raw 64-byte echoes
+//	loadgen -socket PATH -model tiny                         round trips of one held lease
+//	loadgen -socket PATH -model tiny -n 100000 -concurrency 8   of eight leases at the same time
+//	loadgen -socket PATH -model digits -images F -labels F   classifying images
+//	loadgen -socket PATH -mode echo                          raw 64-byte echoes
 package main
 
 import (
@@ -13,23 +15,14 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"slices"
 	"time"
 )
 
-// stepper does one round trip. It returns the model's own compute time, and whether the answer was right.
-type stepper interface {
-	step() (compute time.Duration, right bool, err error)
-}
-
-// sample is what one turn measured.
-type sample struct {
-	P50         int64   `json:"p50_ns"`
-	P99         int64   `json:"p99_ns"`
-	PerSecond   float64 `json:"per_s"`
-	BeyondP50   int64   `json:"beyond_p50_ns"` // of the round trip, without the model's own compute time
-	Accuracy    float64 `json:"accuracy"`
-	Allocations float64 `json:"allocations"` // per round trip
+// options are the command line.
+type options struct {
+	socket, mode, model, input, output, images, labels, spin, raw string
+	n, warmup, concurrency                                        int
+	progress                                                      bool
 }
 
 func main() {
@@ -43,72 +36,83 @@ func main() {
 	flag.StringVar(&o.images, "images", "", "an IDX file of images to classify")
 	flag.StringVar(&o.labels, "labels", "", "an IDX file of their labels")
 	flag.StringVar(&o.spin, "spin", "auto", "auto, off or a duration")
+	flag.StringVar(&o.raw, "raw-latencies", "", "a file for each round trip of the last turn, in ns, one a line")
+	flag.IntVar(&o.n, "n", 0, "do so many round trips and end; 0 serves turns")
+	flag.IntVar(&o.warmup, "warmup", 0, "round trips before the first turn, not counted")
+	flag.IntVar(&o.concurrency, "concurrency", 1, "round trips at a time, each on a lease of its own")
+	flag.BoolVar(&o.progress, "progress", false, "print lines \"progress DONE TOTAL\" on stderr")
 	flag.Parse()
-	if err := serve(o); err != nil {
+	if err := start(o); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// options are the command line.
-type options struct {
-	socket, mode, model, input, output, images, labels, spin string
-}
-
-func serve(o options) error {
-	s, err := open(o)
+// start opens everything, and then does one turn or serves many.
+func start(o options) error {
+	steppers, err := open(o)
 	if err != nil {
 		return err
 	}
+	if o.warmup > 0 {
+		if _, err := run(steppers, o.warmup, nil); err != nil {
+			return err
+		}
+	}
+	if o.n > 0 {
+		return turn(o, steppers, o.n)
+	}
 	fmt.Println("{}") // ready
 	lines := bufio.NewScanner(os.Stdin)
-	answers := json.NewEncoder(os.Stdout)
 	for lines.Scan() {
 		var n int
 		if _, err := fmt.Sscanf(lines.Text(), "run %d", &n); err != nil || n < 1 {
 			return fmt.Errorf("%q is not \"run N\"", lines.Text())
 		}
-		turn, err := run(s, n)
-		if err != nil {
-			return err
-		}
-		if err := answers.Encode(turn); err != nil {
+		if err := turn(o, steppers, n); err != nil {
 			return err
 		}
 	}
 	return lines.Err()
 }
 
-func open(o options) (stepper, error) {
-	if o.mode == "echo" {
-		return openEcho(o)
+func open(o options) ([]stepper, error) {
+	if o.mode == "infer" {
+		return openLeases(o)
 	}
-	return openLease(o)
+	if o.mode != "echo" {
+		return nil, fmt.Errorf("there is no mode %q", o.mode)
+	}
+	var steppers []stepper
+	for range o.concurrency {
+		e, err := openEcho(o)
+		if err != nil {
+			return nil, err
+		}
+		steppers = append(steppers, e)
+	}
+	return steppers, nil
 }
 
-// run does n round trips.
-func run(s stepper, n int) (sample, error) {
-	took, beyond := make([]int64, n), make([]int64, n)
-	right := 0
-	before := allocations()
-	begin := time.Now()
-	for i := range n {
-		start := time.Now()
-		compute, isRight, err := s.step()
-		if err != nil {
-			return sample{}, err
-		}
-		took[i] = int64(time.Since(start))
-		beyond[i] = took[i] - int64(compute)
-		if isRight {
-			right++
+// turn does n round trips and prints what they took.
+func turn(o options, steppers []stepper, n int) error {
+	var progress func(done int)
+	if o.progress {
+		last := time.Now()
+		progress = func(done int) {
+			if now := time.Now(); done == n || now.Sub(last) > 200*time.Millisecond {
+				last = now
+				fmt.Fprintln(os.Stderr, "progress", done, n)
+			}
 		}
 	}
-	elapsed := time.Since(begin)
-	allocated := float64(allocations()-before) / float64(n)
-	slices.Sort(took)
-	slices.Sort(beyond)
-	return sample{
-		P50: took[n/2], P99: took[n*99/100], BeyondP50: beyond[n/2],
-		PerSecond: float64(n) / elapsed.Seconds(), Accuracy: float64(right) / float64(n), Allocations: allocated,
-	}, nil
+	took, err := run(steppers, n, progress)
+	if err != nil {
+		return err
+	}
+	if o.raw != "" {
+		if err := took.write(o.raw); err != nil {
+			return err
+		}
+	}
+	return json.NewEncoder(os.Stdout).Encode(took.summarise())
 }
