@@ -23,6 +23,8 @@ class AdminPeer:
     """One admin connection."""
 
     receive_bytes = _MAX_LINE_BYTES
+    has_more = False
+    patience_ns: int | None = 5 * 10**9  # a line is asked at once
 
     def __init__(self, commands: Commands) -> None:
         self.connection: Connection
@@ -40,6 +42,10 @@ class AdminPeer:
         command = self._commands.get(line.decode(errors="replace"))
         answer = command() if command else {"error": "unknown command", "commands": sorted(self._commands)}
         self.out += json.dumps(answer).encode()
+        self.ended = True
+
+    def expire(self) -> None:
+        """End a connection that asked nothing."""
         self.ended = True
 
     def closed(self) -> None:

@@ -13,6 +13,8 @@ from ringbuf.wire import messages
 from ringbuf.wire.framing import LENGTH_BYTES, MAX_PAYLOAD_BYTES
 from ringbuf.wire.messages import Hello, decode_client
 
+TIMEOUT_NS = 5 * 10**9  # spec section 4
+
 
 class Handshake:
     """A connection before its session: reads the HELLO, and not a byte more, so that the socket can be handed on
@@ -20,6 +22,9 @@ class Handshake:
     """
 
     __slots__ = ("_buffer", "_on_hello", "_stats", "connection", "ended", "out")
+
+    has_more = False
+    patience_ns: int | None = TIMEOUT_NS
 
     def __init__(self, stats: Stats, on_hello: Callable[[Handshake, Hello], None]) -> None:
         """`on_hello` is called once, when the HELLO is there and acceptable."""
@@ -55,6 +60,10 @@ class Handshake:
         """Refuse the connection."""
         append_error(self.out, self._stats, None, error)
         self.ended = True
+
+    def expire(self) -> None:
+        """Refuse a connection whose HELLO did not come in time."""
+        self.fail(RingbrokerError(Code.HANDSHAKE_TIMEOUT, "no HELLO came within 5 seconds"))
 
     def closed(self) -> None:
         """The connection is gone."""

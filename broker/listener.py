@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
+from broker.admin import AdminPeer
 from broker.handshake import Handshake
 from broker.loop import Loop
 from broker.stats import Stats
@@ -23,7 +24,6 @@ from ringbuf.wire.messages import Hello
 
 log = logging.getLogger("broker.listener")
 
-HANDSHAKE_TIMEOUT_NS = 5 * 10**9  # spec section 4
 _MAX_PATH_BYTES = 107  # sun_path holds 108 with its terminating zero
 _BACKLOG = 1024  # one that is full answers EAGAIN, which some dialers take for final
 
@@ -97,20 +97,13 @@ class Door:
         self._max_connections = max_connections
         self._on_hello = on_hello
         loop.accept(listener, self._take)
-        loop.on_tick.append(self._expire)
 
     def _take(self, sock: socket.socket) -> None:
-        is_full = len(self._loop.connections) >= self._max_connections
+        peers = (connection.peer for connection in self._loop.connections.values())
+        is_full = sum(not isinstance(peer, AdminPeer) for peer in peers) >= self._max_connections
         handshake = Handshake(self._stats, self._on_hello)
         connection = self._loop.add(sock, handshake)
         if is_full:
             text = f"{self._max_connections} connections are the most"
             handshake.fail(RingbrokerError(Code.TOO_MANY_CONNECTIONS, text, retry_after_ms=1000))
             self._loop.flush(connection)
-
-    def _expire(self, now_ns: int) -> None:
-        for connection in list(self._loop.connections.values()):
-            peer = connection.peer
-            if isinstance(peer, Handshake) and not peer.ended and now_ns - connection.opened_ns > HANDSHAKE_TIMEOUT_NS:
-                peer.fail(RingbrokerError(Code.HANDSHAKE_TIMEOUT, "no HELLO came within 5 seconds"))
-                self._loop.flush(connection)

@@ -32,6 +32,12 @@ class Peer(Protocol):
     connection: Connection
     out: bytearray
     ended: bool
+    patience_ns: int | None
+    """How long it may stay this peer, from the connection's start; None for ever."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `receive` wants to be called again, without bytes, before more is read."""
 
     @property
     def receive_bytes(self) -> int:
@@ -39,6 +45,9 @@ class Peer(Protocol):
 
     def receive(self, data: bytes, now_ns: int) -> None:
         """Take bytes."""
+
+    def expire(self) -> None:
+        """Its patience is over: end."""
 
     def closed(self) -> None:
         """The connection is gone."""
@@ -75,6 +84,7 @@ class Loop:
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._clock_ns = clock_ns
         self._epoll = select.epoll()
+        self._behind: dict[Connection, None] = {}  # whose peers have more, in order
         self._hot: Connection | None = None
         self._next_tick_ns = 0
         self._paused: list[int] = []  # listeners that found no descriptor, until the next tick
@@ -100,7 +110,9 @@ class Loop:
     def poll(self, *, may_wait: bool) -> None:
         """Receive everything that is there; with `may_wait`, wait until there is something, or a second has passed."""
         events = self._epoll.poll(0)
-        if not events and may_wait:
+        if self._behind:
+            self._catch_up()
+        elif not events and may_wait:
             if self._spin():
                 return
             events = self._epoll.poll(TICK_NS / 1e9)
@@ -136,7 +148,7 @@ class Loop:
                 connection.stalled_ns = self._clock_ns()
         if peer.ended and not out:
             self.close(connection)
-        elif connection.stalled_ns is not None or connection.events != select.EPOLLIN:
+        elif connection.stalled_ns is not None or connection.events != select.EPOLLIN or peer.has_more:
             self._adjust(connection)
 
     def close(self, connection: Connection) -> None:
@@ -148,6 +160,7 @@ class Loop:
         self._epoll.unregister(connection.fd)
         connection.sock.close()
         connection.peer.closed()
+        connection.peer.out.clear()  # may be a megabyte, and the two hold each other until garbage is collected
 
     def close_all(self) -> None:
         """Close every connection, then the loop."""
@@ -219,14 +232,33 @@ class Loop:
             return
         if self._spin_ns:
             self._hot = connection
-        connection.peer.receive(data, now_ns)
-        if connection.peer.out or connection.peer.ended:
+        self._give(connection, data, now_ns)
+
+    def _give(self, connection: Connection, data: bytes, now_ns: int) -> None:
+        try:
+            connection.peer.receive(data, now_ns)
+        except Exception:
+            log.exception("a bug: an error that no client should be able to cause; its connection is closed")
+            self.close(connection)
+            return
+        peer = connection.peer  # a handshake may have become a session
+        if peer.out or peer.ended or connection.events != select.EPOLLIN or peer.has_more:
             self.flush(connection)
+
+    def _catch_up(self) -> None:
+        """Let every peer that has more go on for a while."""
+        behind, self._behind = self._behind, {}
+        for connection in behind:
+            if connection.fd in self.connections:
+                self._give(connection, b"", self._clock_ns())
 
     def _adjust(self, connection: Connection) -> None:
         """Ask epoll for what the connection now waits for."""
         peer = connection.peer
-        events = 0 if peer.ended or len(peer.out) > MAX_UNSENT_BYTES else select.EPOLLIN
+        is_full = len(peer.out) > MAX_UNSENT_BYTES
+        events = 0 if peer.ended or is_full or peer.has_more else select.EPOLLIN
+        if peer.has_more and not is_full:
+            self._behind[connection] = None
         if peer.out:
             events |= select.EPOLLOUT
         if events != connection.events:
@@ -242,5 +274,10 @@ class Loop:
             if stalled_ns is not None and now_ns - stalled_ns > SEND_TIMEOUT_NS:
                 log.warning("client does not read, closing", extra={"unsent_bytes": len(connection.peer.out)})
                 self.close(connection)
+                continue
+            peer = connection.peer
+            if peer.patience_ns is not None and now_ns - connection.opened_ns > peer.patience_ns and not peer.ended:
+                peer.expire()
+                self.flush(connection)
         for callback in self.on_tick:
             callback(now_ns)

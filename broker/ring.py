@@ -37,7 +37,6 @@ class Ring:
         self.slots = slots
         self.max_batch = model.max_batch
         self.max_rows = min(slots, model.max_batch)
-        self.segment = create(layout.segment_bytes)
         self.attached = False
         self.queue = RingQueue()
         self._in_flight = bytearray(slots)
@@ -49,12 +48,17 @@ class Ring:
             for tensor, direction, sample, at in zip(tensors, names, samples, layout.planes, strict=True)
         )
         self.in_planes, self.out_planes = self.planes[:split], self.planes[split:]
-        buffer = self.segment.buffer
-        self.inputs = PlaneTensors(buffer, slots, tensors[:split], samples[:split], layout.planes[:split])
-        self.outputs = PlaneTensors(buffer, slots, tensors[split:], samples[split:], layout.planes[split:])
         # What a request for one full row says, and what its answer does: compared and sent as they are.
         self.single_inputs = [descriptors(self.in_planes, slot, 1) for slot in range(slots)]
         self.single_outputs = [descriptors(self.out_planes, slot, 1) for slot in range(slots)]
+        self.segment = create(layout.segment_bytes)
+        try:
+            buffer = self.segment.buffer
+            self.inputs = PlaneTensors(buffer, slots, tensors[:split], samples[:split], layout.planes[:split])
+            self.outputs = PlaneTensors(buffer, slots, tensors[split:], samples[split:], layout.planes[split:])
+        except BaseException:
+            self.segment.unlink()
+            raise
 
     def is_in_flight(self, slot: int, rows: int) -> bool:
         """Whether any of the rows belongs to a request that has no answer yet."""

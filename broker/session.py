@@ -30,6 +30,8 @@ from ringbuf.wire.messages import NOTHING, Hello, Infer, Message, Result, append
 
 log = logging.getLogger("broker.session")
 
+_MUCH_BYTES = 64 * 1024  # two pages of the longest catalog: then it is the others' turn
+
 
 @dataclass(frozen=True, slots=True)
 class House:
@@ -47,6 +49,7 @@ class Session:
     """One client's rings and requests."""
 
     receive_bytes = 64 * 1024  # a thousand requests in one read
+    patience_ns: int | None = None
 
     def __init__(self, number: int, hello: Hello, house: House, now_ns: int) -> None:
         self.number = number
@@ -60,6 +63,8 @@ class Session:
         self._batcher = house.batcher
         self._stats = house.stats
         self._reader = FrameReader()
+        self._backlog: list[bytes] = []
+        self._is_costly = False  # the message just handled took long, or has a long answer
         self._ring_count = 0
         minor = min(hello.minor, messages.PROTOCOL_MINOR)
         append_frame(
@@ -70,8 +75,14 @@ class Session:
     # --- bytes in ---
 
     def receive(self, data: bytes, now_ns: int) -> None:
-        """Take bytes from the client; answers that need no model are in `out` afterwards."""
-        for payload in self._reader.feed(data):
+        """Take bytes from the client; answers that need no model are in `out` afterwards.
+
+        Where `has_more` is true then, not all that was read is done: call again, with no bytes, when others had a turn.
+        """
+        payloads = self._reader.feed(data)
+        if self._backlog:
+            payloads, self._backlog = self._backlog + payloads, []
+        for done, payload in enumerate(payloads, 1):
             try:
                 message = decode_client(payload)
                 if type(message) is Infer:  # the hot one first
@@ -82,8 +93,17 @@ class Session:
                 self._refuse(None, error)
             if self.ended:
                 return
+            if self._is_costly:
+                self._is_costly = False
+                self._backlog = payloads[done:]
+                return
         if self._reader.error is not None:
             self._refuse(None, self._reader.error)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are messages that were read but not yet looked at, because one before them took its time."""
+        return not self.ended and (bool(self._backlog) or self._reader.error is not None)
 
     def _infer(self, ask: Infer, now_ns: int) -> None:
         if ask.id in self.in_flight:
@@ -103,8 +123,7 @@ class Session:
                 and ask.version is None
                 and ring.attached
             ):
-                samples = check(ring, ask)
-                assert ring is not None
+                ring, samples = check(ring, ask)
             if ring.is_in_flight(slot, ask.rows):
                 raise RingbrokerError(Code.ROWS_IN_FLIGHT, "a row belongs to a request that has no answer yet", "slot")
         except RingbrokerError as error:
@@ -121,9 +140,11 @@ class Session:
         self._check_id(ask.id)
         models, next_page = self._house.catalog.page(ask.page)
         append_frame(self.out, messages.Models(ask.id, models, next_page))
+        self._is_costly = len(self.out) > _MUCH_BYTES
 
     def _open(self, ask: messages.Open) -> None:
         self._check_id(ask.id)
+        self._is_costly = True
         house = self._house
         try:
             model = house.catalog.find(ask.model, ask.version)
@@ -203,16 +224,14 @@ class Session:
         if self.in_flight.pop(request.id, None) is not None:
             self._refuse(request.id, error)
 
+    def expire(self) -> None:
+        """Never called: a session has no end but its connection's."""
+
     def closed(self) -> None:
         """The connection is gone: drop every request that waits, free every ring."""
         self._drop_requests()
         for ring in list(self.rings.values()):
             self._free(ring)
-
-    def fail(self, error: RingbrokerError) -> None:
-        """End the session with `error`."""
-        self._refuse(None, error)
-        self.ended = True
 
     def _check_id(self, request_id: int) -> None:
         if request_id in self.in_flight:

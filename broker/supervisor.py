@@ -39,12 +39,13 @@ now_ns = time.monotonic_ns
 def serve(config: ServeConfig, on_ready: Callable[[Catalog], None]) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` is called when connections are accepted.
 
-    Raises `RingbrokerError`, with a code that spec/errors.json marks `load`, when it cannot start.
+    Raises `RingbrokerError`, when it cannot start: a code that spec/errors.json marks `load`, or one of /dev/shm.
     """
     with listener.lock(config.socket_path):
         segments = SegmentStore(config.socket_path)
         if swept := segments.sweep():
             log.info("removed segments that a dead broker left", extra={"segments": swept})
+        segments.probe()
         threads = config.threads or usable_cpus()
         catalog = Catalog(
             models.load(name, source, max_batch=config.max_batch, threads=threads) for name, source in config.models
@@ -102,6 +103,8 @@ class Broker:
     def _stop(self, number: int, _frame: object) -> None:
         log.info("stopping", extra={"signal": signal.Signals(number).name})
         self._worker.is_stopping = True
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)  # the second one ends a model that does not
         os.eventfd_write(self._wake, 1)  # epoll goes back to sleep after a signal; this wakes it
 
     def _begin(self, handshake: Handshake, hello: Hello) -> None:

@@ -16,7 +16,7 @@ from ringbuf.wire.messages import Descriptor, Infer, Plane
 Shape = tuple[int, ...]
 
 
-def check(ring: Ring | None, ask: Infer) -> Samples | None:
+def check(ring: Ring | None, ask: Infer) -> tuple[Ring, Samples | None]:
     """Return the request's sample shapes, None where all are the planes' own; raises `RingbrokerError` 2xxx or
     UNKNOWN_VERSION.
 
@@ -37,7 +37,7 @@ def check(ring: Ring | None, ask: Infer) -> Samples | None:
         _check_count(ask.outputs, ring.out_planes, "outputs")
         for index, (given, plane) in enumerate(zip(ask.outputs, ring.out_planes, strict=True)):
             _check_descriptor(given, plane, plane.sample, ask, {}, f"outputs[{index}]")
-    return samples
+    return ring, samples
 
 
 def _check_inputs(ring: Ring, ask: Infer) -> Samples | None:

@@ -98,6 +98,9 @@ class Worker:
                 "traceback": "".join(traceback.format_exception(error)),
             },
         )
+        # The traceback's frames hold the inputs, and an error that holds itself holds them until garbage is collected.
+        traceback.clear_frames(error.__traceback__)
+        self._collect_at_ns = self._clock_ns() + _IDLE_NS
         self._refuse(request, told)
 
     def _answer_expired(self) -> None:

@@ -55,12 +55,13 @@ class SegmentStore:
     def create(self, size_bytes: int) -> Segment:
         """Create, reserve, prefault and map a segment of `size_bytes`, its header written and the rest zero.
 
-        Raises `RingbrokerError` SHM_FULL where /dev/shm has no room; nothing is left behind then.
+        Raises `RingbrokerError` SHM_FULL where /dev/shm has no room, SHM_UNAVAILABLE where it cannot be used at all;
+        nothing is left behind then.
         """
         name = self.prefix + secrets.token_hex(16)
         try:
             shared = posix_ipc.SharedMemory("/" + name, posix_ipc.O_CREX, mode=0o600)
-        except OSError as error:
+        except (OSError, posix_ipc.Error) as error:
             raise _refusal(error, size_bytes) from error
         try:
             os.posix_fallocate(shared.fd, 0, size_bytes)
@@ -74,6 +75,10 @@ class SegmentStore:
         mapping[: len(header)] = header
         return Segment(str(SHM_DIR / name), mapping)
 
+    def probe(self) -> None:
+        """Find out whether segments can be made here; raises as `create` where not."""
+        self.create(layout.PAGE_BYTES).unlink()
+
     def sweep(self) -> int:
         """Unlink every name of this socket; call it holding the socket's lock. Returns how many there were."""
         names = list(SHM_DIR.glob(self.prefix + "*"))
@@ -82,11 +87,11 @@ class SegmentStore:
         return len(names)
 
 
-def _refusal(error: OSError, size_bytes: int) -> Exception:
-    """What to raise where a segment could not be made: the error itself, unless it says that there is no room."""
-    if error.errno not in _NO_ROOM:
-        return error
-    return RingbrokerError(Code.SHM_FULL, f"no room for a ring of {size_bytes} bytes: {error.strerror or error}")
+def _refusal(error: Exception, size_bytes: int) -> RingbrokerError:
+    """What to raise where a segment could not be made."""
+    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+        return RingbrokerError(Code.SHM_FULL, f"no room for a ring of {size_bytes} bytes: {error}")
+    return RingbrokerError(Code.SHM_UNAVAILABLE, f"/dev/shm cannot be used: {error}")
 
 
 def attach(path: str, size_bytes: int) -> Segment:

@@ -54,6 +54,7 @@ const (
 	CodeTooManyConnections Code = 4007 // the broker has as many connections as it takes
 	CodeAcquireTimeout     Code = 4008 // no adjacent free rows became free in time
 	CodeTimeout            Code = 4009 // the call's own timeout passed before its answer came
+	CodeSHMUnavailable     Code = 4010 // /dev/shm is missing, read-only or closed to the broker
 
 	CodeModelFailed    Code = 5001 // the model raised; the text names the type of what it raised
 	CodeOutputMismatch Code = 5002 // the model gave outputs of another number, dtype or shape than its signature says
@@ -116,6 +117,7 @@ var codes = map[Code]struct {
 	CodeTooManyConnections: {"TOO_MANY_CONNECTIONS", true},
 	CodeAcquireTimeout:     {"ACQUIRE_TIMEOUT", true},
 	CodeTimeout:            {"TIMEOUT", false},
+	CodeSHMUnavailable:     {"SHM_UNAVAILABLE", false},
 	CodeModelFailed:        {"MODEL_FAILED", false},
 	CodeOutputMismatch:     {"OUTPUT_MISMATCH", false},
 	CodeBrokerLost:         {"BROKER_LOST", true},

@@ -37,6 +37,7 @@ BY_FRAMES = {
 PROVOKED = dict.fromkeys(BY_FRAMES, FUZZ) | {
     "HANDSHAKE_TIMEOUT": FAULTS + "test_bad_peers.py::test_no_hello_in_time",
     "SHM_FULL": FAULTS + "test_no_room.py::test_shm_is_full",
+    "SHM_UNAVAILABLE": FAULTS + "test_no_room.py::test_shm_is_read_only",
     "TOO_MANY_CONNECTIONS": FAULTS + "test_no_room.py::test_too_many_connections",
     "MODEL_FAILED": FAULTS + "test_failing_models.py::test_failure_is_told_and_the_session_goes_on",
     "OUTPUT_MISMATCH": FAULTS + "test_failing_models.py::test_failure_is_told_and_the_session_goes_on",

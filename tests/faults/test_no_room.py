@@ -4,6 +4,8 @@ import os
 import resource
 import shutil
 import subprocess
+import threading
+from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 
 from broker import admin
 from ringbuf.errors import RingbrokerError
-from tests.conftest import running_broker
+from tests.conftest import ROOT, broker_command, running_broker
 from tests.faults import leaks
 from tests.faults.wire import HELLO, Bystander, Peer, framed, until
 
@@ -95,3 +97,32 @@ def test_shm_is_full():
         until(lambda: not list(shm.iterdir()) and not leaks.maps(broker.pid))
         usage = os.statvfs(shm)
         assert usage.f_bfree == usage.f_blocks
+
+
+READ_ONLY_SHM = ("sh", "-c", 'mount -t tmpfs -o ro tmpfs /dev/shm && exec "$@"', "sh")
+
+
+@pytest.mark.skipif(not can_mount(), reason="no right to mount a /dev/shm in a namespace of its own")
+def test_shm_is_read_only(tmp_path):
+    """A broker that can make no segment says so at its start, and not to its first client."""
+    command = broker_command("serve", "--socket", str(tmp_path / "sock"), "twice=tests.faults.models:twice")
+    done = subprocess.run(
+        [*NEW_MOUNTS, *READ_ONLY_SHM, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "broker: error 4010 SHM_UNAVAILABLE" in done.stderr
+
+
+def test_lists_without_end_do_not_hold_others_up(broker, undisturbed):
+    """Eight thousand LISTs and a hundred OPENs in one write: everybody else has a turn in between."""
+    with Peer(broker.socket_path).hello() as peer:
+        lists = b"".join(framed([2, number, 0]) for number in range(4000))
+        opens = b"".join(framed([3, number, "twice", None, 1, {}, {}]) for number in range(100))
+        asker = threading.Thread(target=peer.socket.sendall, args=(lists + opens + framed([8, 7]),))
+        asker.start()
+        kinds = Counter()
+        while kinds[72] == 0:
+            kinds[peer.receive()[0]] += 1
+        asker.join()
+        assert kinds == {66: 4000, 67: 64, 64: 36, 72: 1}  # the ring's limit of a session is 64
+        undisturbed.wait_for_more(50)

@@ -36,7 +36,14 @@ from tests.fuzz.generator import Generator
 LIMITS = {"frame_bytes": 65536, "segment_bytes": 2**18, "slots": 32, "rings": 2}
 SENDS_BETWEEN_RUNS = (0, 1, 1, 2, 3, 6)
 # What no single fault of a frame brings about here: time, memory, and the models' own failures.
-NEEDS_MORE_THAN_A_FRAME = {"HANDSHAKE_TIMEOUT", "SHM_FULL", "TOO_MANY_CONNECTIONS", "MODEL_FAILED", "OUTPUT_MISMATCH"}
+NEEDS_MORE_THAN_A_FRAME = {
+    "HANDSHAKE_TIMEOUT",
+    "SHM_FULL",
+    "SHM_UNAVAILABLE",
+    "TOO_MANY_CONNECTIONS",
+    "MODEL_FAILED",
+    "OUTPUT_MISMATCH",
+}
 
 
 class Link:
@@ -195,6 +202,8 @@ class Fuzzer:
             while piece and not self._link.peer.ended:
                 most = self._link.peer.receive_bytes
                 self._link.peer.receive(piece[:most], self._now_ns)
+                while self._link.peer.has_more:
+                    self._link.peer.receive(b"", self._now_ns)
                 piece = piece[most:]
 
     def _hear(self):

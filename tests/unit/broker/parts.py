@@ -80,6 +80,8 @@ class Talk:
     def say(self, *spoken, now_ns=1):
         """Send messages; return what came back at once."""
         self.session.receive(b"".join(map(encode_frame, spoken)), now_ns)
+        while self.session.has_more:
+            self.session.receive(b"", now_ns)
         return self.take()
 
     def take(self):

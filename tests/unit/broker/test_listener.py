@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from broker import listener
-from broker.listener import HANDSHAKE_TIMEOUT_NS, Door
+from broker.handshake import TIMEOUT_NS
+from broker.listener import Door
 from broker.loop import Loop
 from broker.stats import Stats
 from ringbuf.errors import Code, RingbrokerError
@@ -170,7 +171,7 @@ def test_who_says_nothing_is_closed_after_the_timeout(dial, loop, clock):
     client = dial()
     client.sendall(b"\x10")
     loop.poll(may_wait=True)
-    clock.ns += HANDSHAKE_TIMEOUT_NS
+    clock.ns += TIMEOUT_NS
     loop.poll(may_wait=False)
     assert len(loop.connections) == 1
     clock.ns += 10**9

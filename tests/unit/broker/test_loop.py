@@ -17,6 +17,8 @@ class Echo:
     """Sends back what it receives, `factor` times; ends at a byte `!`."""
 
     receive_bytes = 65536
+    has_more = False
+    patience_ns = None
 
     def __init__(self, factor=1):
         self.out = bytearray()

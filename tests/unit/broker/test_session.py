@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from broker.engine.models import inference_mode
 from broker.handshake import Handshake
+from broker.refusal import append_error
 from broker.session import Session
 from broker.stats import Stats
 from ringbuf.errors import Code
@@ -223,7 +224,7 @@ def test_a_length_over_the_limit_is_answered_before_its_bytes_come(house):
 
 def test_a_text_over_the_limit_is_cut(house):
     talk = Talk(house)
-    talk.session.fail(parts.RingbrokerError(Code.UNEXPECTED_MESSAGE, "x" * 5000))
+    append_error(talk.session.out, house.stats, None, parts.RingbrokerError(Code.UNEXPECTED_MESSAGE, "x" * 5000))
     (error,) = talk.take()
     assert len(error.text) == 4096
     assert error.text.endswith("x...")
