@@ -15,6 +15,7 @@ import os
 import select
 import socket
 from collections.abc import Callable
+from select import EPOLLIN, EPOLLOUT
 from typing import Protocol
 
 log = logging.getLogger("broker.loop")
@@ -32,12 +33,10 @@ class Peer(Protocol):
     connection: Connection
     out: bytearray
     ended: bool
+    has_more: bool
+    """Whether `receive` wants to be called again, without bytes, before more is read."""
     patience_ns: int | None
     """How long it may stay this peer, from the connection's start; None for ever."""
-
-    @property
-    def has_more(self) -> bool:
-        """Whether `receive` wants to be called again, without bytes, before more is read."""
 
     @property
     def receive_bytes(self) -> int:
@@ -65,7 +64,7 @@ class Connection:
         self.send = sock.send
         self.opened_ns = now_ns
         self.stalled_ns: int | None = None
-        self.events = select.EPOLLIN
+        self.events = EPOLLIN
         self.become(peer)
 
     def become(self, peer: Peer) -> None:
@@ -93,7 +92,7 @@ class Loop:
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
         """Call `callback` whenever `fd` is readable."""
         self._callbacks[fd] = callback
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, EPOLLIN)
 
     def accept(self, listener: socket.socket, take: Callable[[socket.socket], object]) -> None:
         """Call `take` with every connection that comes in."""
@@ -148,7 +147,7 @@ class Loop:
                 connection.stalled_ns = self._clock_ns()
         if peer.ended and not out:
             self.close(connection)
-        elif connection.stalled_ns is not None or connection.events != select.EPOLLIN or peer.has_more:
+        elif connection.stalled_ns is not None or connection.events != EPOLLIN or peer.has_more:
             self._adjust(connection)
 
     def close(self, connection: Connection) -> None:
@@ -188,7 +187,7 @@ class Loop:
         served.
         """
         hot = self._hot
-        if hot is None or hot.events != select.EPOLLIN:
+        if hot is None or hot.events != EPOLLIN:
             return False
         receive, clock_ns = hot.receive, self._clock_ns
         end_ns = clock_ns() + self._spin_ns
@@ -210,11 +209,11 @@ class Loop:
                 return False
 
     def _serve(self, connection: Connection, mask: int, now_ns: int) -> None:
-        if mask & select.EPOLLOUT:
+        if mask & EPOLLOUT:
             self.flush(connection)
-        if not mask & ~select.EPOLLOUT or connection.fd not in self.connections:
+        if not mask & ~EPOLLOUT or connection.fd not in self.connections:
             return
-        if not connection.events & select.EPOLLIN:
+        if not connection.events & EPOLLIN:
             if mask & (select.EPOLLHUP | select.EPOLLERR):  # gone while we waited for it to read
                 self.close(connection)
             return
@@ -242,7 +241,7 @@ class Loop:
             self.close(connection)
             return
         peer = connection.peer  # a handshake may have become a session
-        if peer.out or peer.ended or connection.events != select.EPOLLIN or peer.has_more:
+        if peer.out or peer.ended or connection.events != EPOLLIN or peer.has_more:
             self.flush(connection)
 
     def _catch_up(self) -> None:
@@ -256,11 +255,11 @@ class Loop:
         """Ask epoll for what the connection now waits for."""
         peer = connection.peer
         is_full = len(peer.out) > MAX_UNSENT_BYTES
-        events = 0 if peer.ended or is_full or peer.has_more else select.EPOLLIN
+        events = 0 if peer.ended or is_full or peer.has_more else EPOLLIN
         if peer.has_more and not is_full:
             self._behind[connection] = None
         if peer.out:
-            events |= select.EPOLLOUT
+            events |= EPOLLOUT
         if events != connection.events:
             connection.events = events
             self._epoll.modify(connection.fd, events)
@@ -268,7 +267,7 @@ class Loop:
     def _tick(self, now_ns: int) -> None:
         self._next_tick_ns = now_ns + TICK_NS
         while self._paused:
-            self._epoll.register(self._paused.pop(), select.EPOLLIN)
+            self._epoll.register(self._paused.pop(), EPOLLIN)
         for connection in list(self.connections.values()):
             stalled_ns = connection.stalled_ns
             if stalled_ns is not None and now_ns - stalled_ns > SEND_TIMEOUT_NS:

@@ -63,7 +63,8 @@ class Session:
         self._batcher = house.batcher
         self._stats = house.stats
         self._reader = FrameReader()
-        self._backlog: list[bytes] = []
+        self.has_more = False
+        self._backlog: list[bytes] = []  # read, but not yet looked at
         self._is_costly = False  # the message just handled took long, or has a long answer
         self._ring_count = 0
         minor = min(hello.minor, messages.PROTOCOL_MINOR)
@@ -80,8 +81,9 @@ class Session:
         Where `has_more` is true then, not all that was read is done: call again, with no bytes, when others had a turn.
         """
         payloads = self._reader.feed(data)
-        if self._backlog:
+        if self.has_more:
             payloads, self._backlog = self._backlog + payloads, []
+            self.has_more = False
         for done, payload in enumerate(payloads, 1):
             try:
                 message = decode_client(payload)
@@ -96,14 +98,10 @@ class Session:
             if self._is_costly:
                 self._is_costly = False
                 self._backlog = payloads[done:]
+                self.has_more = True
                 return
         if self._reader.error is not None:
             self._refuse(None, self._reader.error)
-
-    @property
-    def has_more(self) -> bool:
-        """Whether there are messages that were read but not yet looked at, because one before them took its time."""
-        return not self.ended and (bool(self._backlog) or self._reader.error is not None)
 
     def _infer(self, ask: Infer, now_ns: int) -> None:
         if ask.id in self.in_flight:
