@@ -32,7 +32,7 @@ class ServeConfig:
     """Threads inside an op; None: the CPU quota."""
     max_ring_bytes: int = 2**30
     max_slots: int = 4096
-    """Views and descriptors of every slot and plane are made when a ring opens, some 5 us each: 40 ms for two planes."""
+    """Views and descriptors of every slot and plane are made when a ring opens, 5 us each: 40 ms for two planes."""
     max_rings: int = 64
     max_connections: int = 256
 
