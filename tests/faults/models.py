@@ -33,7 +33,7 @@ def large():
     return Model(lambda x: 2 * x, {"x": "F32[batch,65536]"}, {"y": "F32[batch,65536]"})
 
 
-RAISES, EXITS, GOES, BREAKS, WRONG_SHAPE, WRONG_DTYPE, WRONG_COUNT, NO_TENSOR = range(13, 21)
+RAISES, EXITS, GOES, BREAKS, WRONG_SHAPE, WRONG_DTYPE, WRONG_COUNT, NO_TENSOR, KEEPS = range(13, 22)
 """What x[0] of any row says to `picky`."""
 
 
@@ -51,6 +51,9 @@ def picky():
             raise NotAnException
         if BREAKS in asked:
             raise RingbrokerError(1003, "of another connection, which this model is a client of")
+        if KEEPS in asked:
+            error = ValueError("a frame that holds the error that holds the frame")
+            raise error
         answers = {
             WRONG_SHAPE: lambda: torch.zeros(len(x), 5),
             WRONG_DTYPE: lambda: torch.zeros(len(x), 4, dtype=torch.float64),

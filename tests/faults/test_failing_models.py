@@ -84,3 +84,15 @@ def test_an_idle_broker_lets_go_of_the_last_ring_that_it_ran(first, broker):
         assert peer.ask(7, 2, ring.number) == [71, 2, ring.number]
         until(lambda: not leaks.maps(broker.pid))
     leaks.assert_back_to(before, broker)
+
+
+def test_a_failure_that_keeps_its_frames_does_not_keep_the_ring(broker, undisturbed):
+    """An error that holds itself holds its traceback, whose frames hold the inputs, which hold the segment."""
+    before = leaks.census(broker)
+    for _ in range(5):
+        with Peer(broker.socket_path).hello() as peer:
+            ring = peer.open("picky")
+            ring.write(0, models.KEEPS)
+            assert peer.ask(*ring.infer(1))[2] == 5001
+        ring.memory.close()
+    leaks.assert_back_to(before, broker)
