@@ -1,7 +1,8 @@
 """Models: from what the operator named to something that runs (DESIGN section 6).
 
 `prepare` reads it, `bind` makes it ready and gives it a trial run on zeros, so that a model whose outputs are not
-what its signature says is refused at load and not at the first request.
+what its signature says is refused at load and not at the first request. The trial is made on 1 row, on 2, and on as
+many as a batch may have.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ def load(name: str, source: str, *, max_batch: int, threads: int) -> Model:
     if not _MODEL_NAME.fullmatch(name):
         raise RingbrokerError(Code.SIGNATURE_INVALID, "a model's name is 1 to 128 letters, digits, '_', '.', '-'", name)
     prepared = prepare(source)
-    batch = max_batch if signatures.is_batchable(prepared.signature) else 1
+    batch = min(max_batch, prepared.max_batch or max_batch) if signatures.is_batchable(prepared.signature) else 1
     plan = prepared.bind(threads, "cpu")
     with torch.inference_mode():
-        for rows in {1, min(2, batch)}:
-            _try(plan, prepared.signature, rows, name)
+        for rows in sorted({1, min(2, batch), batch}):
+            _try(plan, prepared, rows, name)
     return Model(name, "1", source, prepared.signature, plan, batch)
 
 
@@ -75,10 +76,11 @@ def prepare(source: str) -> Prepared:
     )
 
 
-def _try(plan: Plan, signature: Signature, rows: int, name: str) -> None:
+def _try(plan: Plan, prepared: Prepared, rows: int, name: str) -> None:
     """Run the plan once on zeros, into private outputs."""
-    inputs = [_zeros(tensor, signature, rows) for tensor in signature.inputs]
-    outputs = [_zeros(tensor, signature, rows) for tensor in signature.outputs]
+    sizes = _trial_sizes(prepared) | {signatures.BATCH: rows}
+    inputs = [_zeros(tensor, sizes) for tensor in prepared.signature.inputs]
+    outputs = [_zeros(tensor, sizes) for tensor in prepared.signature.outputs]
     try:
         plan.run(inputs, outputs)
     except RingbrokerError as error:
@@ -89,10 +91,12 @@ def _try(plan: Plan, signature: Signature, rows: int, name: str) -> None:
     plan.ledger.outputs_bytes = 0
 
 
-def _zeros(tensor: Tensor, signature: Signature, rows: int) -> torch.Tensor:
-    """Zeros of the tensor's shape with `rows` rows; an open dim is tried at 2, or at its maximum where that is
-    smaller.
-    """
-    trial = {dim: min(2, maximum or 2) for dim, maximum in signature.dims.items()} | {signatures.BATCH: rows}
-    shape = [trial[dim] if isinstance(dim, str) else dim for dim in tensor.shape]
+def _trial_sizes(prepared: Prepared) -> dict[str, int]:
+    """A dynamic dim is tried at 2, or as near to it as its bounds allow."""
+    sizes = {dim: max(2, prepared.minima.get(dim, 2)) for dim in prepared.signature.dims}
+    return {dim: min(size, prepared.signature.dims[dim] or size) for dim, size in sizes.items()}
+
+
+def _zeros(tensor: Tensor, sizes: dict[str, int]) -> torch.Tensor:
+    shape = [sizes[dim] if isinstance(dim, str) else dim for dim in tensor.shape]
     return torch.zeros(shape, dtype=TORCH_DTYPES[tensor.dtype])

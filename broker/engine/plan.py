@@ -48,6 +48,14 @@ class Prepared(Protocol):
     def signature(self) -> Signature:
         """Its inputs and outputs."""
 
+    @property
+    def max_batch(self) -> int | None:
+        """The most rows that one forward call takes; None where the model sets no bound."""
+
+    @property
+    def minima(self) -> Mapping[str, int]:
+        """The least sizes of dynamic dims, for the trial run; a dim that is not in it has none."""
+
     def bind(self, threads: int, device: str) -> Plan:
         """Make it ready to run on `device` ("cpu") with `threads` threads inside an op."""
 

@@ -4,12 +4,17 @@ The signature is read from the file. An exported program keeps sizes but not the
 here: a symbol that is the first dim of every input is the batch axis; any other is `INPUT_AXIS`, after the first
 input that has it (`tokens_1`). A dim that was fixed at export stays fixed; a model exported for one sample has no
 batch axis and runs row by row.
+
+The bounds of its dims count too. The batch's upper bound limits the rows of a forward call; a batch that cannot be one
+row is refused. The upper bound of another dim is its maximum in the signature. A lower bound is not in the signature:
+the trial run heeds it, and a request below it is refused by the program itself (`MODEL_FAILED`).
 """
 
 from __future__ import annotations
 
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,8 @@ from broker.engine.tensors import DTYPE_NAMES
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor
 
+_PLAIN_LOWER_BOUND = 2  # what torch may write for a dim without a lower bound, and does not enforce: 1 runs
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedProgram:
@@ -30,6 +37,8 @@ class PreparedProgram:
 
     signature: Signature
     program: ExportedProgram
+    max_batch: int | None
+    minima: Mapping[str, int]
 
     def bind(self, threads: int, device: str) -> Plan:
         """See `plan.Prepared.bind`."""
@@ -56,11 +65,11 @@ def prepare(path: Path) -> PreparedProgram:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         text = f"not a program that this torch can load: {reason}"
         raise RingbrokerError(Code.MODEL_INVALID, text, str(path)) from error
-    return PreparedProgram(read_signature(program), program)
+    return _read(program)
 
 
-def read_signature(program: ExportedProgram) -> Signature:
-    """Return the program's signature; raises `RingbrokerError` SIGNATURE_INVALID for what cannot be served."""
+def _read(program: ExportedProgram) -> PreparedProgram:
+    """Read the program's signature and bounds; raises `RingbrokerError` SIGNATURE_INVALID for what cannot be served."""
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
     input_names = [str(name) for name in program.graph_signature.user_inputs]
     inputs = [_fake_tensor(name, values.get(name)) for name in input_names]
@@ -68,11 +77,17 @@ def read_signature(program: ExportedProgram) -> Signature:
     output_values = [values.get(str(name)) for name in program.graph_signature.user_outputs]
     output_names = _output_names(program, len(output_values))
     outputs = [_fake_tensor(name, value) for name, value in zip(output_names, output_values, strict=True)]
-    return signatures.checked(
+    bounds = _bounds(program, names)
+    least_rows, max_batch = bounds.pop(signatures.BATCH, (1, None))
+    signature = signatures.checked(
         tuple(_tensor(name, value, names) for name, value in zip(input_names, inputs, strict=True)),
         tuple(_tensor(name, value, names) for name, value in zip(output_names, outputs, strict=True)),
-        _maxima(program, names),
+        {name: upper for name, (_, upper) in bounds.items()},
     )
+    if least_rows > _PLAIN_LOWER_BOUND:
+        text = f"it was exported for batches of at least {least_rows} rows, and a request may have a single one"
+        raise signatures.invalid(text, signatures.BATCH)
+    return PreparedProgram(signature, program, max_batch, {name: lower for name, (lower, _) in bounds.items()})
 
 
 def _dim_names(input_names: list[str], inputs: list[torch.Tensor]) -> dict[str, str]:
@@ -117,11 +132,10 @@ def _dim(name: str, dim: Any, names: dict[str, str]) -> int | str:
     return names[str(dim)]
 
 
-def _maxima(program: ExportedProgram, names: dict[str, str]) -> dict[str, int | None]:
-    """The upper bounds that the program was exported with; None where it has none."""
-    maxima: dict[str, int | None] = {}
-    for symbol, allowed in program.range_constraints.items():
-        name = names.get(str(symbol))
-        if name is not None and name != signatures.BATCH:
-            maxima[name] = int(allowed.upper) if allowed.upper.is_Integer else None
-    return maxima
+def _bounds(program: ExportedProgram, names: dict[str, str]) -> dict[str, tuple[int, int | None]]:
+    """The lower and upper bounds that the program was exported with, by the dim's name; None: no upper one."""
+    return {
+        names[str(symbol)]: (int(allowed.lower), int(allowed.upper) if allowed.upper.is_Integer else None)
+        for symbol, allowed in program.range_constraints.items()
+        if str(symbol) in names
+    }

@@ -14,8 +14,8 @@ their names.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +32,8 @@ class PreparedFactory:
 
     signature: Signature
     model: Callable[..., Any]
+    max_batch: int | None = None  # a factory declares neither
+    minima: Mapping[str, int] = field(default_factory=dict)
 
     def bind(self, threads: int, device: str) -> Plan:
         """See `plan.Prepared.bind`."""

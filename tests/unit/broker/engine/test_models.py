@@ -46,6 +46,10 @@ def picky():
     return Model(run, {"x": "F32[batch,seq]"}, {"y": "F32[batch,seq]"}, {"seq": 1})
 
 
+def only_small_batches():
+    return Model(lambda x: x[:4], {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+
+
 def keeps_its_grad():
     """Would fail to write its output in place, were autograd on."""
     weight = torch.nn.Parameter(torch.ones(4))
@@ -77,6 +81,7 @@ def test_a_model_without_a_batch_axis_somewhere_runs_row_by_row(name, max_batch)
     [
         ("wrong_shape", "m.outputs[0]", "float32[1, 3]"),
         ("wrong_only_for_two", "m.outputs[0]", "float32[1, 4], its signature says float32[2, 4]"),
+        ("only_small_batches", "m.outputs[0]", "float32[4, 4], its signature says float32[8, 4]"),
         ("wrong_dtype", "m.outputs[0]", "float64"),
         ("raising", "m", "a trial run on 1 rows of zeros raised RuntimeError"),
     ],

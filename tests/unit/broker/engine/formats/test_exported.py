@@ -73,6 +73,12 @@ PROGRAMS = {
     "batch": (Scale(), (zeros(2, 4),), ({0: BATCH},)),
     "auto": (One(), (zeros(3, 4),), ({0: Dim.DYNAMIC, 1: Dim.DYNAMIC},)),
     "seq": (One(), (zeros(3, 5, dtype=torch.int64),), ({0: BATCH, 1: Dim("seq", max=16)},)),
+    "at_most_8": (One(), (zeros(3, 4),), ({0: Dim("few", max=8)},)),
+    "any_batch": (One(), (zeros(3, 4),), ({0: Dim("rows")},)),
+    "from_1": (One(), (zeros(3, 4),), ({0: Dim("rows", min=1, max=512)},)),
+    "from_2": (One(), (zeros(3, 4),), ({0: Dim("rows", min=2)},)),
+    "from_4": (One(), (zeros(5, 4),), ({0: Dim("rows", min=4)},)),
+    "long": (One(), (zeros(3, 9),), ({0: BATCH, 1: Dim("seq", min=8, max=64)},)),
     "named": (
         Named(),
         (zeros(3, 5, dtype=torch.int64), zeros(3, 5, dtype=torch.bool)),
@@ -161,6 +167,34 @@ def test_what_is_loaded_passes_its_trial_and_runs(program, name):
         model.plan.run(inputs, outputs)
     assert all(torch.equal(output, result) for output, result in zip(outputs, results, strict=True))
     assert model.plan.ledger.outputs_bytes == sum(result.nbytes for result in results)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "max_batch"),
+    [("at_most_8", 64, 8), ("at_most_8", 4, 4), ("any_batch", 64, 64), ("from_1", 64, 64), ("from_2", 64, 64)],
+)
+def test_the_bounds_of_the_batch(program, name, asked, max_batch):
+    model = models.load("m", str(program(name)), max_batch=asked, threads=1)
+    assert model.max_batch == max_batch
+    for rows in (1, 2, max_batch):
+        output = zeros(rows, 4)
+        model.plan.run([zeros(rows, 4)], [output])
+        assert bool((output == 1).all())
+
+
+def test_the_lower_bound_of_another_dim(program):
+    model = models.load("m", str(program("long")), max_batch=8, threads=1)
+    assert model.signature.dims == {"x_1": 64}
+    for size in (8, 64):
+        model.plan.run([zeros(1, size)], [zeros(1, size)])
+    with pytest.raises(AssertionError, match="Guard failed"):
+        model.plan.run([zeros(1, 7)], [zeros(1, 7)])
+
+
+def test_a_batch_that_cannot_be_one_row(program):
+    with pytest.raises(RingbrokerError, match="at least 4 rows") as caught:
+        exported.prepare(program("from_4"))
+    assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, "batch")
 
 
 @pytest.mark.parametrize(("name", "path"), [("doubled", "output"), ("number", "output_1"), ("complex", "x")])
