@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -118,11 +119,14 @@ class Model:
 
     def close(self) -> None:
         """Close the ring. Whoever waits for a lease gets ClientClosed, and a request not yet begun too. Idempotent."""
-        with self._opening:
-            was_closed, self._is_closed = self._is_closed, True
-        if not was_closed:
-            self._client.forget(self)
-            self._ring.close(deadline_after(self._client.timeout))
+        was_closed, self._is_closed = self._is_closed, True
+        if was_closed:
+            return
+        self._client.forget(self)
+        deadline_ns = deadline_after(self._client.timeout)
+        with self._while_nobody_opens(deadline_ns):
+            ring = self._ring
+        ring.close(deadline_ns)
 
     def mark_closed(self) -> None:
         """The client was closed, and the connection with it."""
@@ -139,17 +143,29 @@ class Model:
     def _live_ring(self, deadline_ns: int | None) -> Ring:
         """Return a ring on a live connection, opening one if need be."""
         ring = self._ring
-        if not self._is_closed and ring.connection.error is None:
+        if self._is_closed:
+            raise error_of(Code.CLIENT_CLOSED, "the model was closed")
+        if ring.connection.error is None:
             return ring
         if deadline_ns is None:
             deadline_ns = deadline_after(self._client.timeout)
         connection = self._client.connect(deadline_ns)
-        with self._opening:
+        with self._while_nobody_opens(deadline_ns):
             if self._is_closed:
                 raise error_of(Code.CLIENT_CLOSED, "the model was closed")
             if self._ring.connection is not connection:
                 self._ring = self._open(connection, deadline_ns)
             return self._ring
+
+    @contextmanager
+    def _while_nobody_opens(self, deadline_ns: int) -> Iterator[None]:
+        """Hold the lock of opening; raises AcquireTimeout where another thread holds it until `deadline_ns`."""
+        if not self._opening.acquire(timeout=max(0.0, (deadline_ns - monotonic_ns()) / 1e9)):
+            raise error_of(Code.ACQUIRE_TIMEOUT, "another thread is still opening the ring again")
+        try:
+            yield
+        finally:
+            self._opening.release()
 
     def _open(self, connection: Connection, deadline_ns: int) -> Ring:
         signature = next(

@@ -138,6 +138,32 @@ def test_many_threads_open_one_ring_again(peer, model):
     assert len(peer.sessions[1].got(messages.Open)) == 1
 
 
+def notice_the_loss(model):
+    with model.acquire() as lease, pytest.raises(ringbroker.BrokerLost):
+        lease.infer()
+
+
+def test_acquire_keeps_its_time_while_another_thread_opens_the_ring(peer, model):
+    peer.restart()
+    notice_the_loss(model)
+    held = peer.hold(messages.Open)
+    first = Background(model.acquire, timeout=WAIT_S)
+    session, ask = held.get(timeout=WAIT_S)
+    with pytest.raises(ringbroker.AcquireTimeout):
+        model.acquire(timeout=0.05)
+    session.open_ring(ask)
+    first.result().release()
+
+
+def test_a_closed_model_does_not_look_for_the_broker(peer, model):
+    peer.restart()
+    notice_the_loss(model)
+    model.close()
+    with pytest.raises(ringbroker.ClientClosed):
+        model.acquire(timeout=WAIT_S)
+    assert len(peer.sessions) == 1
+
+
 def test_close(peer, client):
     model = client.open("double")
     model.close()
