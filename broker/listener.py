@@ -1,7 +1,8 @@
 """The listening socket: its path, its lock, and the connections that come in until their HELLO is read.
 
 One broker holds a path: it holds a lock on `PATH.lock` for as long as it lives, so a socket that a dead broker left
-can be told from a live one and is replaced. The socket's mode is 0600, and a directory made for it 0700.
+can be told from a live one and is replaced. The socket's mode is 0600, and a directory made for it 0700. A directory
+that was there is refused where somebody else could put another socket in this one's place.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from broker.admin import AdminPeer
+from broker.admin import SUFFIX, AdminPeer
 from broker.handshake import Handshake
 from broker.loop import Loop
 from broker.stats import Stats
@@ -31,10 +32,14 @@ _BACKLOG = 1024  # one that is full answers EAGAIN, which some dialers take for 
 def lock(path: str) -> IO[bytes]:
     """Hold the path for this process; raises `RingbrokerError` SOCKET_IN_USE or SOCKET_INVALID.
 
-    The lock lasts as long as the file that is returned.
+    The lock lasts as long as the file that is returned. What is wrong with the path, or with that of the admin socket,
+    is said here, before any model is loaded.
     """
+    for each in (path, path + SUFFIX):
+        _is_socket(each)
     try:
         Path(path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_directory(Path(path).parent)
         held = Path(path + ".lock").open("ab")
     except OSError as error:
         raise RingbrokerError(Code.SOCKET_INVALID, f"cannot make it: {error.strerror}", path) from error
@@ -51,8 +56,6 @@ def listen(path: str) -> socket.socket:
 
     Raises `RingbrokerError` SOCKET_INVALID.
     """
-    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
-        raise RingbrokerError(Code.SOCKET_INVALID, f"a socket's path has at most {_MAX_PATH_BYTES} bytes", path)
     _remove_socket(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
@@ -68,17 +71,40 @@ def listen(path: str) -> socket.socket:
     return listener
 
 
-def _remove_socket(path: str) -> None:
+def _check_directory(directory: Path) -> None:
+    """Refuse a directory in which another user could replace the socket; the default one in /tmp has to be ours."""
+    is_default = directory.absolute() == Path(f"/tmp/ringbroker-{os.geteuid()}")
+    status = directory.lstat() if is_default else directory.stat()  # ours by a link is not ours
+    owners = {os.geteuid()} if is_default else {os.geteuid(), 0}
+    if status.st_uid not in owners or (is_default and not stat.S_ISDIR(status.st_mode)):
+        text = f"the socket's directory is a link, or user {status.st_uid}'s, who could replace the socket"
+        raise RingbrokerError(Code.SOCKET_INVALID, text, str(directory))
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+        text = "other users may write in the socket's directory and could replace it: chmod go-w, or set the sticky bit"
+        raise RingbrokerError(Code.SOCKET_INVALID, text, str(directory))
+
+
+def _is_socket(path: str) -> bool:
+    """Whether a socket is there; raises `RingbrokerError` SOCKET_INVALID where none can be made."""
+    if len(os.fsencode(path)) > _MAX_PATH_BYTES:
+        raise RingbrokerError(Code.SOCKET_INVALID, f"a socket's path has at most {_MAX_PATH_BYTES} bytes", path)
     try:
-        is_socket = stat.S_ISSOCK(os.lstat(path).st_mode)
-        if is_socket:
-            Path(path).unlink()
+        mode = os.lstat(path).st_mode
     except FileNotFoundError:
-        return
+        return False
     except OSError as error:
-        raise RingbrokerError(Code.SOCKET_INVALID, f"cannot replace it: {error.strerror}", path) from error
-    if not is_socket:
+        raise RingbrokerError(Code.SOCKET_INVALID, f"cannot make it: {error.strerror}", path) from error
+    if not stat.S_ISSOCK(mode):
         raise RingbrokerError(Code.SOCKET_INVALID, "it exists and is not a socket", path)
+    return True
+
+
+def _remove_socket(path: str) -> None:
+    if _is_socket(path):
+        try:
+            Path(path).unlink(missing_ok=True)
+        except OSError as error:
+            raise RingbrokerError(Code.SOCKET_INVALID, f"cannot replace it: {error.strerror}", path) from error
 
 
 class Door:

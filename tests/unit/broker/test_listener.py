@@ -1,5 +1,7 @@
 """The listening socket: its lock, its mode, what may lie in its place, and the door behind it."""
 
+import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -46,6 +48,46 @@ def test_a_directory_that_was_there_keeps_its_mode(tmp_path):
         assert mode_of(tmp_path) == 0o755
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+def test_a_directory_that_others_may_write_in(tmp_path, mode):
+    path = tmp_path / "broker.sock"
+    tmp_path.chmod(mode)
+    error = refusal(listener.lock, str(path))
+    assert (error.code, error.path) == (Code.SOCKET_INVALID, str(tmp_path))
+    assert "chmod go-w" in error.text
+    assert not list(tmp_path.iterdir())
+    tmp_path.chmod(mode | stat.S_ISVTX)
+    listener.lock(str(path)).close()
+
+
+def test_a_directory_of_another_user(tmp_path, monkeypatch):
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 12345, -1)
+    monkeypatch.setattr(os, "geteuid", lambda: 12346)
+    error = refusal(listener.lock, str(tmp_path / "broker.sock"))
+    assert (error.code, error.path) == (Code.SOCKET_INVALID, str(tmp_path))
+    assert f"user {tmp_path.stat().st_uid}'s" in error.text
+
+
+def test_the_default_directory_is_ours(tmp_path, monkeypatch):
+    """Neither root's nor a link to one of ours will do: /tmp/ringbroker-UID can be foretold."""
+    euid = os.geteuid()
+    nobody = 4_000_000_000 + os.getpid()
+    default = Path(f"/tmp/ringbroker-{nobody}")
+    path = str(default / "broker.sock")
+    monkeypatch.setattr(os, "geteuid", lambda: nobody)
+    try:
+        default.mkdir(mode=0o700)
+        assert f"user {euid}'s" in refusal(listener.lock, path).text
+        assert not list(default.iterdir())
+        default.rmdir()
+        default.symlink_to(tmp_path)
+        assert "is a link" in refusal(listener.lock, path).text
+        assert not list(tmp_path.iterdir())
+    finally:
+        default.unlink() if default.is_symlink() else shutil.rmtree(default)
+
+
 def test_the_umask_is_as_it_was(path, tmp_path):
     (tmp_path / "before").touch()
     with listener.lock(path), listener.listen(path):
@@ -72,10 +114,12 @@ def test_the_socket_of_a_dead_broker_is_replaced(path):
 
 @pytest.mark.parametrize("make", [lambda path: path.write_text("precious"), lambda path: path.mkdir()])
 def test_what_is_no_socket_is_left_alone(tmp_path, make):
-    path = tmp_path / "broker.sock"
+    path = tmp_path / "broker.admin"  # a socket's path, and that of `broker`'s admin socket
     make(path)
-    error = refusal(listener.listen, str(path))
-    assert (error.code, error.path) == (Code.SOCKET_INVALID, str(path))
+    for call, socket_path in ((listener.listen, path), (listener.lock, path), (listener.lock, tmp_path / "broker")):
+        error = refusal(call, str(socket_path))
+        assert (error.code, error.path) == (Code.SOCKET_INVALID, str(path))
+    assert [left.name for left in tmp_path.iterdir()] == [path.name], "no lock file either"
     assert path.is_dir() or path.read_text() == "precious"
 
 
@@ -91,6 +135,7 @@ def test_the_longest_path(tmp_path):
     room = 107 - len(str(tmp_path)) - 1
     longest = str(tmp_path / ("s" * room))
     listener.listen(longest).close()
+    assert refusal(listener.lock, longest).path == longest + ".admin"
     assert refusal(listener.listen, longest + "s").code == Code.SOCKET_INVALID
     assert refusal(listener.listen, str(tmp_path / ("é" * (room // 2 + 1)))).code == Code.SOCKET_INVALID
 
