@@ -112,7 +112,7 @@ func (c *conn) receive() bool {
 		return false
 	}
 	c.receiver.stream.Received(n)
-	return c.dispatchAll() && n == len(space)
+	return c.dispatchAll() // also after a short read: the end of the stream may be behind it, and rings only once
 }
 
 func (c *conn) dispatchAll() bool {
