@@ -37,6 +37,8 @@ class Code(IntEnum):
     ATTACH_FAILED = 2011
     LEASE_RELEASED = 2012
     LEASE_BUSY = 2013
+    UNIFORM_MISMATCH = 2014
+    INVALID_BOOL = 2015
     # 3xxx model and signature
     UNKNOWN_MODEL = 3001
     UNKNOWN_VERSION = 3002
@@ -50,6 +52,11 @@ class Code(IntEnum):
     FACTORY_FAILED = 3104
     SIGNATURE_INVALID = 3105
     SIGNATURE_MISMATCH = 3106
+    INPUT_MODIFIED = 3107
+    ZERO_COPY_IMPOSSIBLE = 3108
+    PICKLE_REFUSED = 3109
+    RUNTIME_MISSING = 3110
+    CONFIG_INVALID = 3111
     # 4xxx capacity and deadline
     DEADLINE_EXCEEDED = 4001
     CANCELLED = 4002
@@ -64,6 +71,7 @@ class Code(IntEnum):
     # 5xxx execution
     MODEL_FAILED = 5001
     OUTPUT_MISMATCH = 5002
+    OUTPUT_TOO_LARGE = 5003
     # 6xxx lifecycle
     BROKER_LOST = 6001
     CLIENT_CLOSED = 6002
@@ -98,14 +106,25 @@ def name_of(code: int) -> str:
 
 
 class RingbrokerError(Exception):
-    """What went wrong, as its stable code; `path` names the offending field where there is one."""
+    """What went wrong, as its stable code; `path` names the offending field where there is one.
 
-    def __init__(self, code: int, text: str, path: str | None = None, retry_after_ms: int | None = None) -> None:
-        super().__init__(code, text, path, retry_after_ms)
+    `needed_bytes` comes with OUTPUT_TOO_LARGE: what one row of that output needs.
+    """
+
+    def __init__(
+        self,
+        code: int,
+        text: str,
+        path: str | None = None,
+        retry_after_ms: int | None = None,
+        needed_bytes: int | None = None,
+    ) -> None:
+        super().__init__(code, text, path, retry_after_ms, needed_bytes)
         self.code = code
         self.text = text
         self.path = path
         self.retry_after_ms = retry_after_ms
+        self.needed_bytes = needed_bytes
 
     @property
     def is_retryable(self) -> bool:

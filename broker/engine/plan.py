@@ -12,32 +12,65 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
+from broker.engine.signature import open_axes
+from broker.engine.tensors import pack
 from ringbuf.errors import Code, RingbrokerError
-from ringbuf.wire.messages import Signature
+from ringbuf.wire.messages import Signature, Tensor
+
+if TYPE_CHECKING:
+    from broker.engine.probe import Probe
 
 Tensors = Sequence[torch.Tensor]
+Shape = tuple[int, ...]
+
+
+class OutputError(RingbrokerError):
+    """What the model gave does not fit its planes: OUTPUT_MISMATCH or OUTPUT_TOO_LARGE, raised by plans alone."""
 
 
 @dataclass(slots=True)
 class CopyLedger:
     """Bytes copied since the plan was bound, by stage. Zero unless something was copied."""
 
+    inputs_bytes: int = 0
+    """Inputs copied to private memory: uniform values, and all inputs of a model that writes into them."""
+    gathered_bytes: int = 0
+    """Inputs and outputs of rows that were copied together to run as one batch."""
     outputs_bytes: int = 0
+    """Results copied into their planes."""
+
+
+class Route(NamedTuple):
+    """How one output gets into its plane."""
+
+    in_place: bool
+    why: str
+    """For people: the op that writes into the plane, or what keeps it from doing so."""
 
 
 class Plan(Protocol):
     """A model, ready to run."""
 
     ledger: CopyLedger
+    routes: tuple[Route, ...]
+    """One for each output, in the signature's order."""
+    accepts_strides: bool
+    """Whether inputs and outputs may be views whose rows lie apart, or permuted ones. Otherwise `run` is given
+    contiguous tensors only."""
 
-    def run(self, inputs: Tensors, outputs: Tensors) -> None:
+    def run(self, inputs: Tensors, outputs: Tensors) -> tuple[Shape, ...] | None:
         """Run the model on `inputs` and leave its results in `outputs`, both in the signature's order.
 
-        Raises `RingbrokerError` OUTPUT_MISMATCH, or whatever the model raises.
+        Returns None where the results have the shapes of `outputs`. An output with an open dim (one that is no
+        input's) comes at its maximum; its result is packed at the front of each row, and the shapes of one row of
+        every output are returned.
+
+        Raises `OutputError`, or whatever the model raises.
         """
 
 
@@ -54,21 +87,40 @@ class Prepared(Protocol):
 
     @property
     def minima(self) -> Mapping[str, int]:
-        """The least sizes of dynamic dims, for the trial run; a dim that is not in it has none."""
+        """The least sizes of dynamic dims, for the trial runs; a dim that is not in it has none."""
 
-    def bind(self, threads: int, device: str) -> Plan:
-        """Make it ready to run on `device` ("cpu") with `threads` threads inside an op."""
+    @property
+    def examples(self) -> tuple[torch.Tensor, ...] | None:
+        """Inputs that the file carries as an example; the trial runs use values between their extremes."""
+
+    @property
+    def computed_dims(self) -> frozenset[str]:
+        """Open dims that the model computes from its inputs' shapes alone, so that they are one size for all rows."""
+
+    def bind(self, threads: int, device: str, probe: Probe) -> Plan:
+        """Make it ready to run on `device` ("cpu") with `threads` threads inside an op.
+
+        A plan that is more than a call and a copy is compared with that on `probe`'s inputs, and not used where they
+        differ.
+        """
 
 
 class CopyingPlan:
     """Calls a function that returns new tensors, and copies each into its plane: one counted copy per output."""
 
-    def __init__(self, function: Callable[..., Any], signature: Signature) -> None:
+    accepts_strides = True
+
+    def __init__(
+        self, function: Callable[..., Any], signature: Signature, why: str = "the model returns new tensors"
+    ) -> None:
         self.ledger = CopyLedger()
+        self.routes = (Route(False, why),) * len(signature.outputs)
         self._function = function
         self._names = tuple(tensor.name for tensor in signature.outputs)
+        self._copiers = [_Copier(tensor, signature) for tensor in signature.outputs]
+        self._has_open_dims = any(copier.open_axes for copier in self._copiers)
 
-    def run(self, inputs: Tensors, outputs: Tensors) -> None:
+    def run(self, inputs: Tensors, outputs: Tensors) -> tuple[Shape, ...] | None:
         """See `Plan.run`."""
         results = self._function(*inputs)
         if type(results) is torch.Tensor:
@@ -76,38 +128,82 @@ class CopyingPlan:
             if len(outputs) == 1 and results.shape == output.shape and results.dtype is output.dtype:
                 output.copy_(results)  # most models end here; the general way below costs 0.8 us more
                 self.ledger.outputs_bytes += results.nbytes
-                return
-            results = (results,)
-        elif isinstance(results, torch.Tensor):  # a subclass: a parameter, say
-            results = (results,)
-        elif isinstance(results, Mapping):
-            results = self._by_name(results)
-        if not isinstance(results, (tuple, list)) or len(results) != len(outputs):
-            raise _mismatch(f"the model gave {_count(results)}, its signature says {len(outputs)}", "outputs")
-        for index, (result, output) in enumerate(zip(results, outputs, strict=True)):
-            if not isinstance(result, torch.Tensor) or result.shape != output.shape or result.dtype != output.dtype:
-                raise _mismatch(
-                    f"the model gave {_describe(result)}, its signature says {_describe(output)}", f"outputs[{index}]"
-                )
-            output.copy_(result)
+                return None
+        results = as_tuple(results, self._names)
+        for index, (copier, result, output) in enumerate(zip(self._copiers, results, outputs, strict=True)):
+            copier.copy(result, output, f"outputs[{index}]")
             self.ledger.outputs_bytes += result.nbytes
+        if not self._has_open_dims:
+            return None
+        return tuple(copier.sample_of(result) for copier, result in zip(self._copiers, results, strict=True))
 
-    def _by_name(self, results: Mapping[str, Any]) -> list[Any]:
-        missing = [name for name in self._names if name not in results]
+
+class _Copier:
+    """Copies one output's result into its plane."""
+
+    def __init__(self, tensor: Tensor, signature: Signature) -> None:
+        self.open_axes = open_axes(tensor, signature)
+        self._axis = tensor.batch_axis
+
+    def sample_of(self, result: torch.Tensor) -> Shape:
+        """The shape of one row."""
+        return tuple(_rows_first(result, self._axis).shape[1:])
+
+    def copy(self, result: Any, output: torch.Tensor, path: str) -> None:
+        """Copy, at the front of each row where the result is smaller than the plane; raises `OutputError`."""
+        if not isinstance(result, torch.Tensor) or result.dtype != output.dtype or not self._fits(result, output):
+            raise mismatch(f"the model gave {describe(result)}, its signature says {describe(output)}", path)
+        if not self.open_axes:
+            output.copy_(result)
+            return
+        rows = _rows_first(output, self._axis)
+        sample = self.sample_of(result)
+        needed_bytes = prod(sample) * result.element_size()
+        if any(size > most for size, most in zip(sample, rows.shape[1:], strict=True)):
+            raise OutputError(
+                Code.OUTPUT_TOO_LARGE,
+                f"its row of {list(sample)} needs {needed_bytes} bytes; the plane's {list(rows.shape[1:])} is smaller",
+                path,
+                needed_bytes=needed_bytes,
+            )
+        pack(rows, sample).copy_(_rows_first(result, self._axis))
+
+    def _fits(self, result: torch.Tensor, output: torch.Tensor) -> bool:
+        return result.dim() == output.dim() and all(
+            size == expected or axis in self.open_axes
+            for axis, (size, expected) in enumerate(zip(result.shape, output.shape, strict=True))
+        )
+
+
+def as_tuple(results: Any, names: tuple[str, ...]) -> Sequence[Any]:
+    """What a model returned (a tensor, a tuple or list in order, or a mapping by name) as one value per output.
+
+    Raises `OutputError` OUTPUT_MISMATCH where outputs are missing or too many.
+    """
+    if isinstance(results, torch.Tensor):
+        results = (results,)
+    elif isinstance(results, Mapping):
+        missing = [name for name in names if name not in results]
         if missing:
-            raise _mismatch(f"the model gave no output {missing[0]!r}", "outputs")
-        return [results[name] for name in self._names]
+            raise mismatch(f"the model gave no output {missing[0]!r}", "outputs")
+        results = [results[name] for name in names]
+    if not isinstance(results, (tuple, list)) or len(results) != len(names):
+        count = f"{len(results)} outputs" if isinstance(results, (tuple, list)) else f"a {type(results).__name__}"
+        raise mismatch(f"the model gave {count}, its signature says {len(names)}", "outputs")
+    return results
 
 
-def _mismatch(text: str, path: str) -> RingbrokerError:
-    return RingbrokerError(Code.OUTPUT_MISMATCH, text, path)
+def mismatch(text: str, path: str) -> OutputError:
+    """The error for results that are not what the signature says."""
+    return OutputError(Code.OUTPUT_MISMATCH, text, path)
 
 
-def _count(results: object) -> str:
-    return f"{len(results)} outputs" if isinstance(results, (tuple, list)) else f"a {type(results).__name__}"
-
-
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """A tensor's dtype and shape, as `float32[1, 8]`; another value's type."""
     if not isinstance(value, torch.Tensor):
         return f"a {type(value).__name__}"
     return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+
+
+def _rows_first(tensor: torch.Tensor, batch_axis: int | None) -> torch.Tensor:
+    return tensor.unsqueeze(0) if batch_axis is None else tensor.movedim(batch_axis, 0)

@@ -1,14 +1,15 @@
 """Signatures: a model's named inputs and outputs (DESIGN: one word per idea; spec section 5).
 
 A tensor is written `F32[batch,3,224,224]`: its dtype and its whole shape. A number is a fixed dim, a name a dynamic
-one; the name `batch` marks the batch axis. `F32[]` is a scalar. The data types are the wire's own (`messages.Tensor`,
-`messages.Signature`), so what a model declares is what a client reads. No torch here.
+one; the name `batch` marks the batch axis. `F32[]` is a scalar. A dim of an output that is no input's is open: its size
+is known when the model has run, and its maximum must be declared. The data types are the wire's own
+(`messages.Tensor`, `messages.Signature`), so what a model declares is what a client reads. No torch here.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ringbuf.dtypes import DTYPES
 from ringbuf.errors import Code, RingbrokerError
@@ -56,20 +57,37 @@ def checked(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], maxima: Map
             raise invalid("two tensors have the same name", side)
     for tensor in (*inputs, *outputs):
         _check_tensor(tensor)
-    dims = dict.fromkeys(dynamic_dims(inputs))
-    for tensor in outputs:
-        unknown = [dim for dim in sample_of(tensor) if isinstance(dim, str) and dim not in dims]
-        if unknown:
-            raise invalid(f"its dim {unknown[0]!r} is no dim of an input, so its size cannot be known", tensor.name)
+    dims = dict.fromkeys(dynamic_dims((*inputs, *outputs)))
     for dim, maximum in maxima.items():
-        if dim not in dims or (maximum is not None and maximum < 1):
-            raise invalid(f"the maximum {maximum} for {dim!r}: no dynamic dim of an input, or not at least 1", dim)
+        if dim not in dims or (maximum is not None and not 1 <= maximum < 2**31):
+            raise invalid(f"the maximum {maximum} for {dim!r}: no dynamic dim, or not 1 to 2147483647", dim)
+    of_inputs = dynamic_dims(inputs)
+    for tensor in outputs:
+        unbounded = [dim for dim in dynamic_dims((tensor,)) if dim not in of_inputs and maxima.get(dim) is None]
+        if unbounded:
+            text = f"its dim {unbounded[0]!r} is no dim of an input: it needs a declared maximum"
+            raise invalid(text, tensor.name)
     return Signature(inputs, outputs, {dim: maxima.get(dim) for dim in dims})
 
 
-def is_batchable(signature: Signature) -> bool:
-    """Whether several rows can share a forward call: every input and output has a batch axis."""
-    return all(tensor.batch_axis is not None for tensor in (*signature.inputs, *signature.outputs))
+def open_dims(signature: Signature) -> frozenset[str]:
+    """The dims of outputs that are no input's."""
+    return frozenset(signature.dims) - frozenset(dynamic_dims(signature.inputs))
+
+
+def open_axes(tensor: Tensor, signature: Signature) -> frozenset[int]:
+    """The axes of an output whose dims are open; counted in its whole shape."""
+    dims = open_dims(signature)
+    return frozenset(axis for axis, dim in enumerate(tensor.shape) if dim in dims)
+
+
+def without_batch_axis(signature: Signature, uniform: Collection[str] = ()) -> list[str]:
+    """The tensors that keep rows from sharing a forward call; inputs that are uniform do not."""
+    return [
+        tensor.name
+        for tensor in (*signature.inputs, *signature.outputs)
+        if tensor.batch_axis is None and not (tensor.name in uniform and tensor in signature.inputs)
+    ]
 
 
 def sample_of(tensor: Tensor) -> Sample:
@@ -81,6 +99,16 @@ def sample_of(tensor: Tensor) -> Sample:
 def dynamic_dims(tensors: tuple[Tensor, ...]) -> list[str]:
     """The names of the dynamic dims, the batch axis not among them, in order of appearance."""
     return list(dict.fromkeys(dim for tensor in tensors for dim in sample_of(tensor) if isinstance(dim, str)))
+
+
+def is_dim_name(text: str) -> bool:
+    """Whether a dim may be called so."""
+    return _DIM_NAME.fullmatch(text) is not None
+
+
+def as_dim_name(name: str) -> str:
+    """A tensor's name with what a dim's may not have replaced: the stem of the names of its unnamed dims."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name if not name[:1].isdigit() else f"_{name}")[:56]
 
 
 def written(tensor: Tensor) -> str:

@@ -69,7 +69,7 @@ class PlaneTensors:
         if samples is None:
             views = [base[slot : slot + rows] for base in self._bases]
         else:
-            views = [_packed(base, slot, rows, sample) for base, sample in zip(self._bases, samples, strict=True)]
+            views = [pack(base[slot : slot + rows], sample) for base, sample in zip(self._bases, samples, strict=True)]
         return tuple(_with_batch_axis(view, axis) for view, axis in zip(views, self._batch_axes, strict=True))
 
 
@@ -77,10 +77,12 @@ def _wrap(memory: memoryview, dtype: str, shape: Shape) -> torch.Tensor:
     return torch.frombuffer(memory, dtype=TORCH_DTYPES[dtype]).view(shape)
 
 
-def _packed(base: torch.Tensor, slot: int, rows: int, sample: Shape) -> torch.Tensor:
-    row_stride = base.stride(0)
+def pack(rows: torch.Tensor, sample: Shape) -> torch.Tensor:
+    """The tensors of shape `sample` that are packed at the front of every row of `rows` (`[rows, *larger sample]`, the
+    elements of a row adjacent): a view `[rows, *sample]` with the rows' own stride.
+    """
     strides = [prod(sample[axis + 1 :]) for axis in range(len(sample))]
-    return base.as_strided((rows, *sample), (row_stride, *strides), slot * row_stride)
+    return rows.as_strided((rows.shape[0], *sample), (rows.stride(0), *strides))
 
 
 def _with_batch_axis(view: torch.Tensor, axis: int | None) -> torch.Tensor:
