@@ -119,8 +119,7 @@ class Rehearsal:
             self._cases.append(_Case(rows, sizes, inputs, list(forward(*(tensor.clone() for tensor in inputs)))))
 
     def _forms(self) -> Iterator[tuple[int, dict[str, int]]]:
-        tensors = (*self._program.signature.inputs, *self._program.signature.outputs)
-        has_rows = any(tensor.batch_axis is not None for tensor in tensors)
+        has_rows = all(tensor.batch_axis is not None for tensor in self._program.signature.outputs)
         most = min(3, self._program.max_batch or 3) if has_rows else 1
         sizes, *others = self._probe.sizes()
         for rows in sorted({1, most}):

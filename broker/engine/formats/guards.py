@@ -18,6 +18,7 @@ import sympy  # type: ignore[import-untyped]
 import torch
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
+from torch.utils._sympy.functions import FloorDiv, PythonMod
 from torch.utils._sympy.value_ranges import bound_sympy
 
 from broker.engine.formats.symbols import Symbols
@@ -29,8 +30,8 @@ _OPERATIONS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
+    ast.FloorDiv: FloorDiv,
+    ast.Mod: PythonMod,
     ast.USub: operator.neg,
 }
 _FUNCTIONS = {"max": sympy.Max, "min": sympy.Min}
