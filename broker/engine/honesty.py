@@ -10,10 +10,14 @@ writes to its stderr; this one takes 7 ms (measured), and needs no thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.fx import Node
+
+from broker.engine.outvariants import name_of
+from broker.engine.redirection import Redirected
 
 
 def largest_allocation_bytes(call: Callable[[], Any]) -> int:
@@ -26,6 +30,41 @@ def largest_allocation_bytes(call: Callable[[], Any]) -> int:
         threads = profiler._disable_profiler_legacy()
     sizes = [event.cpu_memory_usage() for events in threads for event in events if event.kind() == "memory_alloc"]
     return max(sizes, default=0)
+
+
+class Watch:
+    """Sees what the ops that write allocate."""
+
+    def __init__(self, redirected: Redirected) -> None:
+        self._writers = redirected.writers
+        self._allocated_bytes: dict[Node, int] = {}
+        self._failed: Node | None = None
+
+    def around(self, node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that does the same, watched where the node writes an output."""
+        if node not in self._writers:
+            return function
+
+        def watched(*arguments: Any, **named: Any) -> None:
+            self._failed = node
+            self._allocated_bytes[node] = largest_allocation_bytes(lambda: function(*arguments, **named))
+            self._failed = None
+
+        return watched
+
+    def dishonest(self, outputs: Sequence[torch.Tensor]) -> dict[int, str]:
+        """The outputs of which the op allocated as much as they take."""
+        return {
+            index: f"{name_of(node)} allocates the result and copies it"
+            for node, indices in self._writers.items()
+            for index in indices
+            if self._allocated_bytes[node] >= max(outputs[index].nbytes, 1)
+        }
+
+    def blamed(self, how: str) -> dict[int, str]:
+        """The outputs of the op that raised; of all of them, where it was another."""
+        nodes = list(self._writers) if self._failed is None else [self._failed]
+        return {index: f"{name_of(node)} {how}" for node in nodes for index in self._writers[node]}
 
 
 def _configuration() -> Any:

@@ -15,8 +15,7 @@ from torch.fx import Graph, GraphModule
 from broker.engine.listing import compile_graph
 from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Shape, Tensors
 from broker.engine.probe import Probe
-from broker.engine.rehearsal import ADJACENT, APART, Program, Rehearsal, Unlike, Way, checked
-from ringbuf.wire.messages import Signature
+from broker.engine.rehearsal import ADJACENT, APART, Program, Rehearsal, Unlike, Way, checked, may_lie_apart
 
 log = logging.getLogger("broker.engine")
 
@@ -60,7 +59,7 @@ def bind(program: Program, probe: Probe) -> Plan:
             return copying(program, "the model's trial run failed")
         try:
             dense, routes = rehearsal.find_way(ADJACENT)
-            if not _has_rows_apart(program.signature):
+            if not any(may_lie_apart(tensor) for tensor in (*program.signature.inputs, *program.signature.outputs)):
                 return InPlacePlan(dense, None, routes)
             apart, _ = rehearsal.find_way(APART)
         except Unlike as error:
@@ -76,11 +75,6 @@ def copying(program: Program, why: str = "the model returns new tensors") -> Cop
     values: Any = graph.graph_copy(program.graph, {})
     graph.output(values[0] if len(values) == 1 else values)  # a single tensor costs 3 us less than one in a tuple
     return CopyingPlan(checked(program, compile_graph(graph, program.root)), program.signature, why)
-
-
-def _has_rows_apart(signature: Signature) -> bool:
-    tensors = (*signature.inputs, *signature.outputs)
-    return bool(signature.dims) or any(tensor.batch_axis not in (0, None) for tensor in tensors)
 
 
 def _told(index: int, route: Route, apart: Way) -> Route:

@@ -83,6 +83,12 @@ def _embedding(graph: Graph, op: Node, place: Node) -> Node:
     return graph.call_function(aten.index_select.out, (weight, 0, rows), {"out": flat})
 
 
+def _max_pool(graph: Graph, op: Node, place: Node) -> Node:
+    indices = graph.call_function(aten.empty_like.default, (place,), {"dtype": torch.int64})
+    kwargs = {**op.kwargs, "out": place, "indices": indices}
+    return graph.call_function(aten.max_pool2d_with_indices.out, op.args, kwargs)
+
+
 def _conversion(graph: Graph, op: Node, place: Node) -> Node:
     """A conversion writes every value anew, and may as well do so in the plane; what converts nothing may not."""
     if value_of(op).dtype == value_of(argument_of(op)).dtype:
@@ -96,6 +102,7 @@ STAND_INS: dict[OpOverload[..., Any], StandIn] = {
     aten.softmax.int: _softmax("_softmax"),
     aten.log_softmax.int: _softmax("_log_softmax"),
     aten.embedding.default: _embedding,
+    aten.max_pool2d.default: _max_pool,
     aten.to.dtype: _conversion,
     aten.to.dtype_layout: _conversion,
     aten._to_copy.default: _conversion,

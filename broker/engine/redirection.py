@@ -15,6 +15,7 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import Graph, Node
 
+from broker.engine.mutation import is_mutable
 from broker.engine.outvariants import STAND_INS, Refused, argument_of, name_of, out_variant, value_of
 
 aten = torch.ops.aten
@@ -219,11 +220,6 @@ class _Redirection:
         raise Refused(f"the size {symbol} of what its last op gives is computed")
 
 
-def is_mutable(node: Node) -> bool:
-    """Whether the node's op writes into one of its arguments."""
-    return isinstance(node.target, OpOverload) and node.target._schema.is_mutable
-
-
 def _writes_into_its_argument(node: Node) -> bool:
     """Whether it is an op such as `relu_`, whose result is its first argument, of the same shape."""
     if not is_mutable(node) or torch.Tag.inplace_view in node.target.tags:  # type: ignore[union-attr]
@@ -245,29 +241,3 @@ def _inverse(view: Node) -> list[int]:
 def _has_effects(node: Node) -> bool:
     """What stays though nobody uses it: ops that write, and checks; not those of what never changes."""
     return node.target is not aten._assert_tensor_metadata.default and node.is_impure()
-
-
-def outside_written(graph: Graph) -> str | None:
-    """Name an input or a constant of the graph that it writes into; None where it writes into nothing of others."""
-    for node in graph.nodes:
-        if not is_mutable(node):
-            continue
-        schema = node.target._schema
-        given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)) | node.kwargs
-        for argument in schema.arguments:
-            if argument.is_write and isinstance(given.get(argument.name), Node):
-                base = _base(given[argument.name])
-                if base.op in ("placeholder", "get_attr"):
-                    return str(base.target)
-    return None
-
-
-def _base(node: Node) -> Node:
-    """The tensor whose memory this one may be."""
-    while node.op == "call_function" and (node.target is operator.getitem or _may_alias(node.target)):
-        node = argument_of(node)
-    return node
-
-
-def _may_alias(target: Any) -> bool:
-    return isinstance(target, OpOverload) and any(each.alias_info is not None for each in target._schema.returns)

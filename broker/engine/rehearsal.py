@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, GraphModule
 
 from broker.engine.compare import disagreement
-from broker.engine.honesty import largest_allocation_bytes
+from broker.engine.honesty import Watch
 from broker.engine.listing import compile_graph
 from broker.engine.outvariants import name_of
 from broker.engine.plan import Route, rows_first
 from broker.engine.probe import Probe
 from broker.engine.redirection import Redirected, redirect
+from broker.engine.signature import dynamic_dims
 from broker.engine.tensors import pack
 from ringbuf.wire.messages import Signature, Tensor
 
@@ -73,7 +74,15 @@ def _adjacent(values: Sequence[torch.Tensor], declared: Sequence[Tensor]) -> lis
 
 
 def _apart(values: Sequence[torch.Tensor], declared: Sequence[Tensor]) -> list[torch.Tensor]:
-    return [spread(value, tensor.batch_axis) for value, tensor in zip(values, declared, strict=True)]
+    return [
+        spread(value, tensor.batch_axis) if may_lie_apart(tensor) else value.contiguous()
+        for value, tensor in zip(values, declared, strict=True)
+    ]
+
+
+def may_lie_apart(tensor: Tensor) -> bool:
+    """Whether a ring may hold rows of it that are not adjacent: shorter ones than its longest, or permuted ones."""
+    return bool(dynamic_dims((tensor,))) or tensor.batch_axis not in (0, None)
 
 
 def spread(value: torch.Tensor, batch_axis: int | None) -> torch.Tensor:
@@ -147,14 +156,14 @@ class Rehearsal:
         """The outputs of ops that do not write there themselves, with the reasons."""
         if not redirected.writers:
             return {}
-        watch = _Watch(redirected)
+        watch = Watch(redirected)
         function = compile_graph(redirected.graph, self._program.root, watch.around)
         inputs, outputs = self._telling(layout)
         try:
             function(*inputs, *outputs)
         except Exception as error:
-            return watch.blame(f"cannot write into rows as they lie: {type(error).__name__}")
-        return watch.guilty(outputs)
+            return watch.blamed(f"cannot write into rows as they lie: {type(error).__name__}")
+        return watch.dishonest(outputs)
 
     def _telling(self, layout: Layout) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         """Inputs and outputs that are large enough to tell the result's memory from an op's other needs."""
@@ -204,41 +213,6 @@ class Rehearsal:
             if disagreement(now, before, 0.0) is not None:
                 return -1, "it wrote into an input"
         return None
-
-
-class _Watch:
-    """Sees what the ops that write allocate."""
-
-    def __init__(self, redirected: Redirected) -> None:
-        self._writers = redirected.writers
-        self._allocated_bytes: dict[Node, int] = {}
-        self._failed: Node | None = None
-
-    def around(self, node: Node, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function that does the same, watched where the node writes an output."""
-        if node not in self._writers:
-            return function
-
-        def watched(*arguments: Any, **named: Any) -> None:
-            self._failed = node
-            self._allocated_bytes[node] = largest_allocation_bytes(lambda: function(*arguments, **named))
-            self._failed = None
-
-        return watched
-
-    def guilty(self, outputs: Sequence[torch.Tensor]) -> dict[int, str]:
-        """The outputs of which the op allocated as much as they take."""
-        return {
-            index: f"{name_of(node)} allocates the result and copies it"
-            for node, indices in self._writers.items()
-            for index in indices
-            if self._allocated_bytes[node] >= max(outputs[index].nbytes, 1)
-        }
-
-    def blame(self, how: str) -> dict[int, str]:
-        """The outputs of the op that raised; of all of them, where it was another."""
-        nodes = list(self._writers) if self._failed is None else [self._failed]
-        return {index: f"{name_of(node)} {how}" for node in nodes for index in self._writers[node]}
 
 
 def checked(program: Program, function: Callable[..., Any]) -> Callable[..., Any]:

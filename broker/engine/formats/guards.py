@@ -60,18 +60,26 @@ def judge(guard: str, shapes: Mapping[str, Sequence[Any]], symbols: Symbols) -> 
         for source, axis in _SIZE.findall(guard):
             sizes[f"size_{len(sizes)}"] = symbols.expression(shapes[source][int(axis)])
         names = iter(sizes)
-        comparison = ast.parse(_SIZE.sub(lambda _: next(names), guard), mode="eval").body
-        if not isinstance(comparison, ast.Compare) or len(comparison.ops) != 1:
-            return None
-        left, right = (_evaluate(side, sizes) for side in (comparison.left, comparison.comparators[0]))
-        difference = sympy.expand(left - right)
-        bounds = bound_sympy(difference, {symbol: symbols.range_of(symbol) for symbol in difference.free_symbols})
-        for_all, for_none = _COMPARISONS[type(comparison.ops[0])]
-        if for_all(bounds.lower, bounds.upper):
-            return True
-        return False if for_none(bounds.lower, bounds.upper) else None
+        return _judge(ast.parse(_SIZE.sub(lambda _: next(names), guard), mode="eval").body, sizes, symbols)
     except Exception:  # what is not understood is left to torch, which wrote it
         return None
+
+
+def _judge(node: ast.expr, sizes: Mapping[str, Any], symbols: Symbols) -> bool | None:
+    if isinstance(node, ast.BoolOp):
+        verdicts = [_judge(value, sizes, symbols) for value in node.values]
+        settling = isinstance(node.op, ast.Or)  # one True settles an `or`, one False an `and`
+        if settling in verdicts:
+            return settling
+        return None if None in verdicts else not settling
+    if not isinstance(node, ast.Compare) or len(node.ops) != 1:
+        return None
+    difference = sympy.expand(_evaluate(node.left, sizes) - _evaluate(node.comparators[0], sizes))
+    bounds = bound_sympy(difference, {symbol: symbols.range_of(symbol) for symbol in difference.free_symbols})
+    for_all, for_none = _COMPARISONS[type(node.ops[0])]
+    if for_all(bounds.lower, bounds.upper):
+        return True
+    return False if for_none(bounds.lower, bounds.upper) else None
 
 
 def _evaluate(node: ast.AST, sizes: Mapping[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from broker.engine.config import ModelConfig
 from broker.engine.formats import exported
 from broker.engine.plan import CopyingPlan
 from broker.engine.probe import Probe
-from broker.engine.rehearsal import spread
+from broker.engine.rehearsal import may_lie_apart, spread
 
 BATCH = Dim("batch", max=64)
 SEQ = Dim("seq", max=32)
@@ -88,6 +88,7 @@ ENDINGS = {
     "converted": (lambda m, x: F.linear(x, m.weight).to(torch.float64), ROWS, OF_BATCH, [True], None),
     "half": (lambda m, x: torch.tanh(x.to(torch.bfloat16)), ROWS, OF_BATCH, [True], None),
     "average_pool": (lambda m, x: F.adaptive_avg_pool2d(x, 1).flatten(1), IMAGE, OF_BATCH, [True], None),
+    "max_pool": (lambda m, x: F.max_pool2d(x, 2), IMAGE, OF_BATCH, [True], None),
     "conv": (lambda m, x: F.conv2d(x, m.filters), IMAGE, OF_BATCH, [False], None),
     "layer_norm": (lambda m, x: F.layer_norm(x, (8,)), ROWS, OF_BATCH, [False], None),
     "part": (lambda m, x: torch.tanh(x)[:, 0], SEQUENCE, OF_BATCH, [False], None),
@@ -104,6 +105,7 @@ ENDINGS = {
     "flat_seq": (lambda m, x: torch.tanh(x.flatten(0, 1)).view(x.shape), SEQUENCE, OF_SEQ, [True], [False]),
     "embedding_seq": (lambda m, x: F.embedding(x, m.table), TOKENS, OF_SEQ, [True], [False]),
     "topk_seq": (lambda m, x: torch.topk(x, 3)[0], SEQUENCE, OF_SEQ, [True], [True]),
+    "softmax_of_seq": (lambda m, x: F.softmax(x.sum(1), -1), SEQUENCE, OF_SEQ, [True], [True]),
     "second_batch": (lambda m, x: torch.tanh(x).transpose(0, 1), SEQUENCE, OF_BATCH, [True], [True]),
 }
 
@@ -141,7 +143,10 @@ def run_and_compare(bound, name, rows, layout):
     sizes_bytes = []
     for sizes in probe.sizes():
         inputs = [layout(v, t.batch_axis) for v, t in zip(probe.inputs(rows, sizes), signature.inputs, strict=True)]
-        outputs = [layout(v, t.batch_axis) for v, t in zip(probe.outputs(rows, sizes), signature.outputs, strict=True)]
+        outputs = [
+            layout(v, t.batch_axis) if may_lie_apart(t) else v
+            for v, t in zip(probe.outputs(rows, sizes), signature.outputs, strict=True)
+        ]
         before = [tensor.clone() for tensor in inputs]
         addresses = [tensor.data_ptr() for tensor in outputs]
         with torch.inference_mode():
@@ -176,20 +181,13 @@ def test_rows_that_lie_apart(bound, name):
         assert counted == sum(0 if is_in else size for size, is_in in zip(sizes_bytes, in_place, strict=True))
 
 
-def no_more_than_promised(bound, name, layout):
-    """What the plan allocates while it runs, against the plain module."""
-    _, plan, probe, signature = bound(name)
-    sizes = probe.sizes()[-1]
-    inputs = [layout(v, t.batch_axis) for v, t in zip(probe.inputs(16, sizes), signature.inputs, strict=True)]
-    outputs = [layout(v, t.batch_axis) for v, t in zip(probe.outputs(16, sizes), signature.outputs, strict=True)]
+@pytest.mark.parametrize("name", ["sigmoid", "mm", "log_softmax", "bmm", "mean", "topk", "embedding"])
+def test_a_program_of_one_op_in_place_allocates_nothing_of_its_results_size(bound, name):
+    _, plan, probe, _ = bound(name)
+    inputs, outputs = probe.inputs(16, {}), probe.outputs(16, {})
     with torch.inference_mode():
-        return honesty.largest_allocation_bytes(lambda: plan.run(inputs, outputs)), outputs[0].nbytes
-
-
-@pytest.mark.parametrize("name", ["sigmoid", "mm", "log_softmax", "bmm", "cat", "mean"])
-def test_one_op_in_place_allocates_nothing(bound, name):
-    found, needed = no_more_than_promised(bound, name, lambda value, axis: value.contiguous())
-    assert found < needed or name == "cat"
+        found_bytes = honesty.largest_allocation_bytes(lambda: plan.run(inputs, outputs))
+    assert found_bytes < min(output.nbytes for output in outputs)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from torch.export import Dim
 
 from broker.engine.compare import disagreement
 from broker.engine.config import ModelConfig
-from broker.engine.formats import exported
+from broker.engine.formats import exported, guards
+from broker.engine.formats.symbols import Symbols
 from broker.engine.plan import rows_first
 from broker.engine.probe import Probe
 from broker.engine.signature import written
@@ -140,6 +141,7 @@ PROGRAMS = {
         ({0: BATCH, 1: HALF}, {0: BATCH, 1: 2 * HALF}),
     ),
     "by_8": (OfX(rows_of_8), (zeros(3, 16),), ({0: BATCH, 1: Dim.DYNAMIC},)),
+    "not_13": (OfX(lambda x: x + 1 if x.shape[1] != 13 else x - 1), (zeros(3, 5),), ({0: BATCH, 1: Dim.DYNAMIC},)),
     "number": (OfX(lambda x: (x, 3)), (zeros(3, 4),), ({0: BATCH},)),
     "takes_number": (TakesNumber(), (zeros(3, 4), 3), ({0: BATCH}, None)),
     "takes_none": (TakesNumber(), (zeros(3, 4), zeros(3, 4), None), ({0: BATCH}, {0: BATCH}, None)),
@@ -427,6 +429,44 @@ def test_the_guards_are_not_run(program, monkeypatch):
     monkeypatch.setattr(torch, "_assert", lambda *arguments: asserted.append(arguments))
     plan.run(probe.inputs(1, probe.sizes()[0]), probe.outputs(1, probe.sizes()[0]))
     assert not asserted
+
+
+def test_guards_that_say_more_are_still_checked(program):
+    prepared, plan, _ = bind(program, "not_13")
+    assert prepared.program.check is not None
+    for size in (1, 12, 14):
+        output = zeros(2, size)
+        plan.run([zeros(2, size)], [output])
+        assert bool((output == 1).all())
+    with pytest.raises(AssertionError, match="Guard failed"):
+        plan.run([zeros(2, 13)], [zeros(2, 13)])
+
+
+@pytest.mark.parametrize(
+    ("guard", "verdict"),
+    [
+        ("L['x'].size()[0] == L['x'].size()[0]", True),
+        ("L['x'].size()[1] == 1 or L['x'].size()[0] == L['x'].size()[0]", True),
+        ("L['x'].size()[1] <= 16 and L['x'].size()[0] <= 512", True),
+        ("L['x'].size()[1] <= 16 and L['x'].size()[0] <= 511", None),
+        ("L['x'].size()[1] != 0", True),
+        ("L['x'].size()[1] != 1", None),
+        ("L['x'].size()[1] > 16", False),
+        ("L['x'].size()[1] >= 16", None),
+        ("L['x'].size()[1] == 17 or L['x'].size()[1] == 18", False),
+        ("2*L['x'].size()[1] < 33", True),
+        ("L['x'].size()[1] // 4 <= 4", True),
+        ("L['x'].size()[1] % 4 == 0", None),
+        ("L['x'].size()[1] == L['x'].size()[0]", None),
+        ("L['x'].stride()[1] == 1", None),
+        ("L['y'].size()[1] == 1", None),
+        ("not a guard", None),
+    ],
+)
+def test_what_guards_say(program, guard, verdict):
+    loaded = torch.export.load(program("seq"))
+    value = next(node.meta["val"] for node in loaded.graph.nodes if node.op == "placeholder")
+    assert guards.judge(guard, {"L['x']": value.shape}, Symbols(loaded, [value])) is verdict
 
 
 def test_a_number_settles_what_guards_ask(program):
