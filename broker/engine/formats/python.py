@@ -1,4 +1,4 @@
-"""Python factories: `package.module:factory`, called without arguments, returns the model.
+"""Python factories: `package.module:factory`, called with the operator's arguments, returns the model.
 
 The model is any callable, most often an `nn.Module`, with its signature in two attributes, and the maxima of its
 dynamic dims in a third:
@@ -7,41 +7,81 @@ dynamic dims in a third:
     outputs = {"embedding": "F32[batch,384]"}
     maxima = {"seq": 256}
 
-It is called with the inputs in that order, and returns a tensor, a tuple in the order of the outputs, or a dict by
-their names.
+The operator may say the same, and wins. The model is called with the inputs in that order, and returns a tensor, a
+tuple in the order of the outputs, or a dict by their names. With a parameter `out` it may leave them where they belong
+(`broker.engine.formats.outs`).
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from broker.engine import signature as signatures
-from broker.engine.plan import CopyingPlan, Plan
+from broker.engine.config import ModelConfig
+from broker.engine.formats import outs
+from broker.engine.formats.weights import load_weights
+from broker.engine.plan import Plan
+from broker.engine.probe import Probe
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature
 
 
 @dataclass(frozen=True, slots=True)
-class PreparedFactory:
-    """What a factory returned."""
+class PreparedCallable:
+    """A model that is called from Python, with its signature."""
 
     signature: Signature
     model: Callable[..., Any]
-    max_batch: int | None = None  # a factory declares neither
+    max_batch: int | None = None  # nothing but a trial says how many rows it takes, or how small its dims may be
     minima: Mapping[str, int] = field(default_factory=dict)
+    examples: tuple[torch.Tensor, ...] | None = None
+    computed_dims: frozenset[str] = frozenset()
 
-    def bind(self, threads: int, device: str) -> Plan:
+    def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """See `plan.Prepared.bind`."""
         torch.set_num_threads(threads)
-        return CopyingPlan(_direct(self.model), self.signature)
+        return outs.bind(direct(self.model), parameters_of(self.model), self.signature, probe)
 
 
-def _direct(model: Callable[..., Any]) -> Callable[..., Any]:
+def prepare(config: ModelConfig) -> PreparedCallable:
+    """Import the module, call the factory, and load its weights.
+
+    Raises `RingbrokerError` MODEL_NOT_FOUND, FACTORY_FAILED, MODEL_INVALID, SIGNATURE_INVALID or CONFIG_INVALID.
+    """
+    model = _call(_find(config.source), config)
+    if config.weights is not None:
+        if not isinstance(model, torch.nn.Module):
+            text = f"weights are for an nn.Module, and the factory returned a {type(model).__name__}"
+            raise RingbrokerError(Code.CONFIG_INVALID, text, f"{config.name}.weights")
+        load_weights(model, Path(config.weights))
+    return prepare_callable(model, config)
+
+
+def prepare_callable(model: Callable[..., Any], config: ModelConfig) -> PreparedCallable:
+    """A model that was made, with its signature from its attributes and the operator.
+
+    Raises `RingbrokerError` SIGNATURE_INVALID or CONFIG_INVALID.
+    """
+    if isinstance(model, torch.nn.Module):
+        model.eval()
+    return PreparedCallable(_signature(model, config), model)
+
+
+def import_from_here() -> None:
+    """Let modules beside the operator be imported, as other servers do."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+
+def direct(model: Callable[..., Any]) -> Callable[..., Any]:
     """The module's `forward` where nothing hooks into its call: looking for hooks costs 0.7 us at every request."""
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     if not isinstance(model, torch.nn.Module) or any(getattr(model, name) for name in hooks):
@@ -50,18 +90,23 @@ def _direct(model: Callable[..., Any]) -> Callable[..., Any]:
     return model.forward if is_plain else model
 
 
-def prepare(source: str) -> PreparedFactory:
-    """Import the module and call the factory.
+def parameters_of(model: Callable[..., Any]) -> frozenset[str]:
+    """The names of the parameters that the model may be called with; none where Python cannot tell."""
+    function = model.forward if isinstance(model, torch.nn.Module) else model
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return frozenset()
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return frozenset(parameter.name for parameter in parameters if parameter.kind in by_name)
 
-    Raises `RingbrokerError` MODEL_NOT_FOUND, FACTORY_FAILED or SIGNATURE_INVALID.
-    """
-    model = _call(_find(source), source)
-    if isinstance(model, torch.nn.Module):
-        model.eval()
-    return PreparedFactory(_signature(model), model)
+
+def told(error: BaseException) -> str:
+    """What was raised, with its text."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _find(source: str) -> Callable[[], Any]:
+def _find(source: str) -> Callable[..., Any]:
     module_name, _, name = source.partition(":")
     try:
         module = importlib.import_module(module_name)
@@ -70,7 +115,7 @@ def _find(source: str) -> Callable[[], Any]:
             raise RingbrokerError(Code.MODEL_NOT_FOUND, f"there is no module {module_name!r}", source) from error
         raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {error}", source) from error
     except (Exception, SystemExit) as error:
-        raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {_told(error)}", source) from error
+        raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {told(error)}", source) from error
     factory = getattr(module, name, None)
     if factory is None:
         raise RingbrokerError(Code.MODEL_NOT_FOUND, f"{module_name!r} has no {name!r}", source)
@@ -79,27 +124,69 @@ def _find(source: str) -> Callable[[], Any]:
     return factory  # type: ignore[no-any-return]
 
 
-def _call(factory: Callable[[], Any], source: str) -> Callable[..., Any]:
+def _call(factory: Callable[..., Any], config: ModelConfig) -> Callable[..., Any]:
+    _check_arguments(factory, config)
     try:
-        model = factory()
+        model = factory(**config.arguments)
     except (Exception, SystemExit) as error:
-        raise RingbrokerError(Code.FACTORY_FAILED, f"the factory raised {_told(error)}", source) from error
+        raise RingbrokerError(Code.FACTORY_FAILED, f"the factory raised {told(error)}", config.source) from error
     if not callable(model):
-        raise RingbrokerError(
-            Code.FACTORY_FAILED, f"the factory returned a {type(model).__name__}, which is not callable", source
-        )
+        text = f"the factory returned a {type(model).__name__}, which is not callable"
+        raise RingbrokerError(Code.FACTORY_FAILED, text, config.source)
     return model  # type: ignore[no-any-return]
 
 
-def _signature(model: Callable[..., Any]) -> Signature:
-    return signatures.declare(_declared(model, "inputs"), _declared(model, "outputs"), _maxima(model))
+def _check_arguments(factory: Callable[..., Any], config: ModelConfig) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):  # a callable that Python cannot look into says it when it is called
+        return
+    try:
+        signature.bind(**config.arguments)
+    except TypeError as error:
+        text = f"the factory takes {signature}, and was to be given {dict(config.arguments)}: {error}"
+        raise RingbrokerError(Code.FACTORY_FAILED, text, config.source) from error
 
 
-def _declared(model: Callable[..., Any], name: str) -> dict[str, str]:
+def _signature(model: Callable[..., Any], config: ModelConfig) -> Signature:
+    inputs = _merged(_declared(model, "inputs"), config.inputs, "inputs")
+    outputs = _merged(_declared(model, "outputs"), config.outputs, "outputs")
+    maxima = _maxima(model)
+    if config.inputs or config.outputs:  # a dim that the operator narrowed to a number has no maximum any more
+        known = signatures.dynamic_dims(
+            tuple(signatures.parse_tensor(*item) for item in (*inputs.items(), *outputs.items()))
+        )
+        maxima = {dim: most for dim, most in maxima.items() if dim in known}
+    for dim, asked in config.maxima.items():
+        own = maxima.get(dim)
+        if own is not None and asked > own:
+            raise RingbrokerError(Code.CONFIG_INVALID, f"the maximum {asked} is over the model's own, {own}", dim)
+        maxima[dim] = asked
+    return signatures.declare(inputs, outputs, maxima)
+
+
+def _merged(of_model: Mapping[str, str] | None, of_operator: Mapping[str, str], side: str) -> dict[str, str]:
+    """The model's tensors as the operator describes them, or all of the operator's where the model has none."""
+    if of_model is None:
+        if of_operator:
+            return dict(of_operator)
+        text = (
+            f"the model has no attribute `{side}`, a dict such as {{'image': 'F32[batch,8,8]'}}, and its configuration "
+            f"declares no {side} either"
+        )
+        raise signatures.invalid(text, side)
+    for name in of_operator:
+        if name not in of_model:
+            raise RingbrokerError(Code.CONFIG_INVALID, f"the model's {side} are {', '.join(of_model)}", name)
+    return {**of_model, **of_operator}
+
+
+def _declared(model: Callable[..., Any], name: str) -> dict[str, str] | None:
     tensors = getattr(model, name, None)
+    if tensors is None:
+        return None
     if not isinstance(tensors, dict):
-        text = f"the model has no attribute `{name}`, a dict such as {{'image': 'F32[batch,8,8]'}}"
-        raise signatures.invalid(text, name)
+        raise signatures.invalid(f"`{name}` is a dict such as {{'image': 'F32[batch,8,8]'}}", name)
     for tensor, text in tensors.items():
         if not isinstance(tensor, str) or not isinstance(text, str):
             raise signatures.invalid(
@@ -115,8 +202,4 @@ def _maxima(model: Callable[..., Any]) -> dict[str, int]:
     for dim, maximum in maxima.items():
         if maximum is not None and (not isinstance(maximum, int) or maximum >= 2**53):
             raise signatures.invalid(f"the maximum {maximum!r} is no whole number below 2^53", str(dim))
-    return maxima
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    return dict(maxima)

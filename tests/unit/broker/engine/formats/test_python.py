@@ -1,11 +1,13 @@
-"""Factories: what they may return, and the code of each way to fail."""
+"""Factories: what they may return, what an operator says of them, and the code of each way to fail."""
 
 import sys
 
 import pytest
 import torch
 
+from broker.engine.config import ModelConfig
 from broker.engine.formats import python
+from broker.engine.probe import Probe
 from broker.engine.signature import declare
 from ringbuf.errors import Code, RingbrokerError
 
@@ -19,6 +21,12 @@ class Model:
         return 2 * x
 
 def good(): return Model()
+def scaled(by, *, offset=0.0): return with_attributes(by=by, offset=offset)
+def undeclared(): return lambda x: 2 * x
+def bounded():
+    return with_attributes(inputs={"x": "F32[batch,seq]"}, outputs={"y": "F32[batch,seq]"}, maxima={"seq": 256})
+def misspelt(): return sum(3)
+def exits(): raise SystemExit(3)
 def raises(): raise OSError("no weights")
 def gives_none(): return None
 not_callable = 3
@@ -66,6 +74,7 @@ def factories(tmp_path_factory):
         "rb_broken": "1 +",
         "rb_raising": "raise RuntimeError('at import')",
         "rb_needs": "import rb_not_installed",
+        "rb_exiting": "raise SystemExit(3)",
     }
     for name, text in sources.items():
         (folder / f"{name}.py").write_text(text)
@@ -76,13 +85,14 @@ def factories(tmp_path_factory):
         sys.modules.pop(name, None)
 
 
-def prepare(name):
-    return python.prepare(f"rb_factories:{name}")
+def prepare(name, **said):
+    return python.prepare(ModelConfig(name="m", source=f"rb_factories:{name}", **said))
 
 
 def result_of(name):
     prepared = prepare(name)
-    plan = prepared.bind(torch.get_num_threads(), "cpu")
+    probe = Probe(prepared.signature, ModelConfig(name="m", source=name))
+    plan = prepared.bind(torch.get_num_threads(), "cpu", probe)
     output = torch.zeros(2, 4)
     with torch.inference_mode():
         plan.run([torch.ones(2, 4)], [output])
@@ -129,11 +139,14 @@ def test_a_compiled_module_runs_what_was_compiled():
         ("rb_factories:raises", Code.FACTORY_FAILED),
         ("rb_factories:with_attributes.x", Code.MODEL_NOT_FOUND),
         ("rb_factories:gives_none", Code.FACTORY_FAILED),
+        ("rb_factories:exits", Code.FACTORY_FAILED),
+        ("rb_exiting:factory", Code.FACTORY_FAILED),
+        ("rb_factories:scaled", Code.FACTORY_FAILED),
     ],
 )
 def test_codes(source, code):
     with pytest.raises(RingbrokerError) as caught:
-        python.prepare(source)
+        python.prepare(ModelConfig(name="m", source=source))
     assert (caught.value.code, caught.value.path) == (code, source)
 
 
@@ -160,4 +173,64 @@ def test_what_a_factory_raised_is_told():
     with pytest.raises(RingbrokerError, match="the factory raised OSError: no weights"):
         prepare("raises")
     with pytest.raises(RingbrokerError, match="'rb_needs': No module named 'rb_not_installed'"):
-        python.prepare("rb_needs:factory")
+        python.prepare(ModelConfig(name="m", source="rb_needs:factory"))
+
+
+def test_a_factory_is_given_its_arguments():
+    model = prepare("scaled", arguments={"by": 3, "offset": 0.5}).model
+    assert (model.by, model.offset) == (3, 0.5)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"by": 1, "of": 2}])
+def test_wrong_arguments_are_told_with_those_that_it_takes(arguments):
+    with pytest.raises(RingbrokerError, match=r"takes \(by, \*, offset=0.0\), and was to be given") as caught:
+        prepare("scaled", arguments=arguments)
+    assert caught.value.code == Code.FACTORY_FAILED
+
+
+def test_a_type_error_inside_a_factory_is_its_own():
+    with pytest.raises(RingbrokerError, match="the factory raised TypeError"):
+        prepare("misspelt")
+
+
+def test_the_operator_may_declare_what_the_model_does_not():
+    said = {"inputs": {"x": "F32[batch,4]"}, "outputs": {"y": "F32[batch,4]"}}
+    assert prepare("undeclared", **said).signature == declare(said["inputs"], said["outputs"])
+
+
+def test_a_model_that_nobody_declared():
+    with pytest.raises(RingbrokerError, match=r"no attribute `inputs`.*its configuration declares no inputs") as caught:
+        prepare("undeclared")
+    assert caught.value.code == Code.SIGNATURE_INVALID
+
+
+def test_the_operator_goes_before_the_model():
+    signature = prepare("bounded", inputs={"x": "F32[batch,seq]"}, maxima={"seq": 128}).signature
+    assert signature.dims == {"seq": 128}
+
+
+def test_a_narrowed_dim_has_no_maximum():
+    said = {"inputs": {"x": "F32[batch,16]"}, "outputs": {"y": "F32[batch,16]"}}
+    assert prepare("bounded", **said).signature == declare(said["inputs"], said["outputs"])
+
+
+@pytest.mark.parametrize(
+    ("said", "path"), [({"maxima": {"seq": 257}}, "seq"), ({"inputs": {"z": "F32[batch,seq]"}}, "z")]
+)
+def test_the_operator_may_not_contradict_the_model(said, path):
+    with pytest.raises(RingbrokerError) as caught:
+        prepare("bounded", **said)
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, path)
+
+
+def test_weights_are_loaded_into_the_module(tmp_path):
+    state = {"weight": torch.full((4, 4), 2.0), "bias": torch.ones(4)}
+    torch.save(state, tmp_path / "w.pt")
+    model = prepare("net", weights=str(tmp_path / "w.pt")).model
+    assert model.weight.sum() == 32
+
+
+def test_weights_for_something_without_any(tmp_path):
+    with pytest.raises(RingbrokerError, match=r"an nn\.Module, and the factory returned a Model") as caught:
+        prepare("good", weights=str(tmp_path / "w.pt"))
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "m.weights")
