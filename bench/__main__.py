@@ -7,7 +7,15 @@ import sys
 
 from bench.harness import machine
 
-QUESTIONS = {"roundtrip": "roundtrip", "sizes": "sizes", "grpc": "against_grpc", "pipelined": "pipelined"}
+QUESTIONS = {
+    "roundtrip": "roundtrip",
+    "overhead": "overhead",
+    "sizes": "sizes",
+    "in_place": "in_place",
+    "batching": "batching",
+    "grpc": "against_grpc",
+    "pipelined": "pipelined",
+}
 
 
 def main(names: list[str]) -> None:

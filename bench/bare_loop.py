@@ -16,7 +16,6 @@ import torch
 from bench import models
 from ringbuf import layout
 from ringbuf.segment import SegmentStore
-from ringbuf.wire import messages
 
 SLOTS = 512
 
@@ -72,23 +71,6 @@ def infer_frame(slot: int) -> bytes:
     """The request that this loop understands."""
     payload = msgspec.msgpack.encode((5, slot, 1, slot, 1))
     return len(payload).to_bytes(4, "little") + payload
-
-
-def result_count(data: bytes, rest: bytes) -> tuple[int, bytes]:
-    """Count the whole frames of a stream; return how many, and what is left over."""
-    data = rest + data
-    count = start = 0
-    while start + 4 <= len(data):
-        stop = start + 4 + int.from_bytes(data[start : start + 4], "little")
-        if stop > len(data):
-            break
-        count, start = count + 1, stop
-    return count, data[start:]
-
-
-def hello() -> messages.Hello:
-    """The HELLO of a benchmark."""
-    return messages.Hello(1, 0, messages.ClientInfo("bench", "0"), messages.HelloOptions())
 
 
 if __name__ == "__main__":

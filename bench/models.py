@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-KB4, KB602, MB16 = 1024, 150_528, 4 * 2**20  # floats: 4 KB, an image of 3x224x224, 16 MB
+KB4, KB602, MB16, MB64 = 1024, 150_528, 4 * 2**20, 16 * 2**20  # floats: 4 KB, an image of 3x224x224, 16 MB, 64 MB
 
 
 class Tiny(nn.Module):
@@ -45,6 +45,45 @@ class ReadingElsewhere(Reading):
         return x.sum(1, keepdim=True) + self.own.sum(1, keepdim=True)
 
 
+class Doubling(nn.Module):
+    """Reads its whole input and writes as much, into the plane itself."""
+
+    def __init__(self, floats: int) -> None:
+        super().__init__()
+        self.inputs = {"x": f"F32[batch,{floats}]"}
+        self.outputs = {"y": f"F32[batch,{floats}]"}
+
+    def forward(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        return torch.add(x, x, out=out)
+
+
+class DoublingElsewhere(nn.Module):
+    """Doubles its small input, and 64 MB of its own: the caches are as cold afterwards as after a large one."""
+
+    inputs: ClassVar = {"x": f"F32[batch,{KB4}]"}
+    outputs: ClassVar = {"y": f"F32[batch,{KB4}]"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own, self.result = torch.ones(MB64), torch.ones(MB64)
+
+    def forward(self, x: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        torch.add(self.own, self.own, out=self.result)
+        return torch.add(x, x, out=out)
+
+
+class DoublingNew(nn.Module):
+    """The same into a tensor of its own, which the broker then copies."""
+
+    def __init__(self, floats: int) -> None:
+        super().__init__()
+        self.inputs = {"x": f"F32[batch,{floats}]"}
+        self.outputs = {"y": f"F32[batch,{floats}]"}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.add(x, x)
+
+
 class Trivial(Reading):
     """Reads one float of its input: what is left is transport."""
 
@@ -70,4 +109,15 @@ def _of(kind: Callable[[int], nn.Module], floats: int) -> Callable[[], nn.Module
 tiny, mlp = Tiny, Mlp
 reading_4kb, reading_16mb = _of(Reading, KB4), _of(Reading, MB16)
 reading_elsewhere = _of(ReadingElsewhere, KB4)
+doubling_elsewhere = DoublingElsewhere
 trivial_4kb, trivial_602kb, trivial_16mb = _of(Trivial, KB4), _of(Trivial, KB602), _of(Trivial, MB16)
+
+
+def doubling(floats: int) -> nn.Module:
+    """In place."""
+    return Doubling(floats)
+
+
+def doubling_new(floats: int) -> nn.Module:
+    """Copied."""
+    return DoublingNew(floats)

@@ -12,11 +12,10 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from bench.bare_loop import SLOTS, hello, infer_frame, result_count
+from bench.bare_loop import SLOTS, infer_frame
+from bench.encoded import EncodedClient, count_frames
 from bench.harness import Contender, Row, Sample, broker, interleave, process, report, scratch_folder
 from ringbuf.segment import Segment, attach
-from ringbuf.wire import messages
-from ringbuf.wire.messages import NO_INFER_EXTRA, NOTHING, Infer, decode_broker, encode_frame
 
 QUESTION = "pipelined: requests of a small MLP in a second, one worker"
 GOAL_PER_S, GOAL_RATIO = 300_000, 0.55
@@ -31,7 +30,7 @@ def main() -> None:
         arguments = ("--max-batch", str(SLOTS), "--slots", str(SLOTS), "--threads", "1")
         path = stack.enter_context(broker(folder, "mlp=bench.models:mlp", *arguments))
         stack.enter_context(process([sys.executable, "-m", "bench.bare_loop", folder / "bare.sock"], "listening"))
-        contenders: list[Contender] = [_broker(path), _bare(str(folder / "bare.sock"))]
+        contenders: list[Contender] = [_broker(stack, path), _bare(str(folder / "bare.sock"))]
         seen = interleave(contenders, ROUNDS, TURN)
     ours, bare = seen["broker"].per_s, seen["bare loop"].per_s
     is_met = ours >= GOAL_PER_S or ours / bare >= GOAL_RATIO
@@ -68,7 +67,7 @@ class Pipeline:
         return Sample(took / sent * 1e9, 0.0, sent / took)
 
     def _receive(self) -> int:
-        count, self._rest = result_count(self.sock.recv(1 << 18), self._rest)
+        count, self._rest = count_frames(self.sock.recv(1 << 18), self._rest)
         return count
 
 
@@ -76,38 +75,9 @@ def _windows(frames: list[bytes]) -> tuple[bytes, bytes]:
     return b"".join(frames[:WINDOW]), b"".join(frames[WINDOW:])
 
 
-def _broker(path: str) -> Pipeline:
-    sock = socket.socket(socket.AF_UNIX)
-    sock.connect(path)
-
-    def ask(message: messages.Message) -> messages.BrokerMessage:
-        sock.sendall(encode_frame(message))
-        length = int.from_bytes(sock.recv(4, socket.MSG_WAITALL), "little")
-        return decode_broker(sock.recv(length, socket.MSG_WAITALL))
-
-    ask(hello())
-    ring = ask(messages.Open(1, "mlp", None, SLOTS, {}, NOTHING))
-    assert isinstance(ring, messages.Ring)
-    segment = attach(ring.segment.path, ring.segment.bytes)
-    sock.sendall(encode_frame(messages.Attached(ring.ring, 0)))
-    plane = ring.planes[0]
-    frames = [
-        encode_frame(
-            Infer(
-                slot,
-                ring.ring,
-                slot,
-                1,
-                ((plane.offset + slot * plane.stride, (1, 64), "F32"),),
-                None,
-                None,
-                None,
-                NO_INFER_EXTRA,
-            )
-        )
-        for slot in range(SLOTS)
-    ]
-    return Pipeline("broker", sock, _windows(frames), segment)
+def _broker(stack: ExitStack, path: str) -> Pipeline:
+    client = EncodedClient(stack, path, "mlp", SLOTS)
+    return Pipeline("broker", client.sock, _windows(client.frames(range(SLOTS))), client.segment)
 
 
 def _bare(path: str) -> Pipeline:

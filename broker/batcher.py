@@ -4,14 +4,19 @@
     start(now_ns)       -> the next batch to run, or None
     finish(batch)       it ran: its rows are the client's again
 
-A batch is the longest run of adjacent rows around the oldest request of a ring, of one sample shape, up to the model's
-`max_batch`: a slice of every plane, so nothing is gathered. Rings are served in turn. A request whose deadline has
-passed never gets into a batch: it is put into `expired`.
+A batch is the longest run of adjacent rows around the oldest request of a ring, of one form, up to the model's
+`max_batch`: a slice of every plane, so nothing is gathered. A model that gathers gets further runs with it, of the same
+ring and of others. Rings are served in turn. A request whose deadline has passed never gets into a batch: it is put
+into `expired`.
+
+A model may let its requests wait for others (`max_queue_delay_ns`): its rings are passed over until the oldest request
+has waited so long, or half of what its deadline left it, or until a whole batch waits.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
@@ -23,11 +28,15 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
-class Samples(NamedTuple):
-    """The shape of one row of every input and output, for a request whose rows are shorter than the ring's maximum."""
+class Form(NamedTuple):
+    """What requests must have in common to run together, beyond the usual: a full row of every plane."""
 
     inputs: tuple[Shape, ...]
+    """The shape of one row of every input, which may be shorter than the ring's maximum."""
     outputs: tuple[Shape, ...]
+    """The same of every output; open dims at the ring's maximum."""
+    uniform: tuple[bytes, ...] = ()
+    """The values of the uniform inputs, copied from the client's memory once."""
 
 
 class Request(Struct, gc=False):
@@ -38,7 +47,7 @@ class Request(Struct, gc=False):
     id: int
     slot: int
     rows: int
-    samples: Samples | None
+    form: Form | None
     """None where every row is as large as the plane's sample: the usual case."""
     deadline_ns: int | None
     received_ns: int
@@ -47,14 +56,15 @@ class Request(Struct, gc=False):
 
 class Batch(Struct, gc=False):
     """Requests that run in one forward call: rows `[slot, slot+rows)` of `ring`, requests in the order of their
-    rows.
+    rows. `gathered` are further runs of the same model and form, to be copied together with this one.
     """
 
     ring: Ring
     slot: int
     rows: int
-    samples: Samples | None
+    form: Form | None
     requests: list[Request]
+    gathered: tuple[Batch, ...] = ()
 
 
 class RingQueue:
@@ -70,6 +80,10 @@ class RingQueue:
     def remove(self, request: Request) -> None:
         del self.by_slot[request.slot]
         del self.by_end[request.slot + request.rows]
+
+    def oldest(self) -> Request:
+        """The request that has waited longest; there is one."""
+        return next(iter(self.by_slot.values()))
 
 
 class Batcher:
@@ -96,23 +110,38 @@ class Batcher:
             queue.in_turn = True
             self._turns.append(ring)
 
+    def due_ns(self) -> int | None:
+        """When `start` has something to do: 0 for at once, None while nothing waits."""
+        due_ns = None
+        for ring in self._turns:
+            ring_ns = _due_ns(ring)
+            if ring_ns == 0:
+                return 0
+            due_ns = ring_ns if due_ns is None else min(due_ns, ring_ns)
+        return due_ns
+
     def start(self, now_ns: int) -> Batch | None:
-        """Return the next batch, or None where every waiting request had expired, or none waits."""
-        while self._turns:
+        """Return the next batch, or None where every waiting request had expired, none waits, or none is due yet."""
+        for _ in range(len(self._turns)):
             ring = self._turns.popleft()
-            requests = self._longest_run(ring.queue, ring.max_batch, now_ns)
+            is_due = ring.model.max_queue_delay_ns == 0 or _due_ns(ring) <= now_ns
+            requests = self._longest_run(ring.queue, ring.max_batch, now_ns) if is_due else []
             if ring.queue.by_slot:
                 self._turns.append(ring)
             else:
                 ring.queue.in_turn = False
             if requests:
-                first, last = requests[0], requests[-1]
-                return Batch(ring, first.slot, last.slot + last.rows - first.slot, first.samples, requests)
+                batch = _batch_of(requests)
+                if ring.model.gathers and batch.rows < ring.max_batch:
+                    batch.gathered = tuple(self._gather(batch, now_ns))
+                return batch
         return None
 
     def finish(self, batch: Batch) -> None:
         """Give the rows of a batch back."""
         batch.ring.release(batch.slot, batch.rows)
+        for run in batch.gathered:
+            run.ring.release(run.slot, run.rows)
 
     def cancel(self, request: Request) -> bool:
         """Take a waiting request out; False where it is running, or done, already."""
@@ -122,6 +151,25 @@ class Batcher:
         queue.remove(request)
         request.ring.release(request.slot, request.rows)
         return True
+
+    def _gather(self, batch: Batch, now_ns: int) -> Iterator[Batch]:
+        """Take further runs of the batch's model and form, from its own ring and the others in turn, while they fit."""
+        room = batch.ring.max_batch - batch.rows
+        for ring in [ring for ring in self._turns if ring.model is batch.ring.model]:
+            queue = ring.queue
+            while queue.by_slot and room:
+                oldest = queue.oldest()
+                if self._is_late(oldest, now_ns):
+                    queue.remove(oldest)
+                    continue
+                if oldest.form != batch.form or oldest.rows > room:
+                    break  # it is the first of its ring's next turn
+                run = _batch_of(self._longest_run(queue, room, now_ns))
+                room -= run.rows
+                yield run
+            if not queue.by_slot:
+                self._turns.remove(ring)
+                queue.in_turn = False
 
     def _longest_run(self, queue: RingQueue, max_batch: int, now_ns: int) -> list[Request]:
         """Take the oldest request that is in time, and its neighbours of the same sample shape on both sides."""
@@ -148,7 +196,7 @@ class Batcher:
 
     def _oldest(self, queue: RingQueue, now_ns: int) -> Request | None:
         while queue.by_slot:
-            oldest = next(iter(queue.by_slot.values()))
+            oldest = queue.oldest()
             queue.remove(oldest)
             if not self._is_late(oldest, now_ns):
                 return oldest
@@ -156,7 +204,7 @@ class Batcher:
 
     def _neighbour(self, request: Request | None, head: Request, room: int, now_ns: int) -> Request | None:
         """The request itself if it may join `head`'s batch."""
-        if request is None or request.rows > room or request.samples != head.samples:
+        if request is None or request.rows > room or request.form != head.form:
             return None
         if request.deadline_ns is not None and request.deadline_ns <= now_ns:
             return None  # its own turn comes, and finds it late
@@ -168,3 +216,22 @@ class Batcher:
         request.ring.release(request.slot, request.rows)
         self.expired.append(request)
         return True
+
+
+def _batch_of(requests: list[Request]) -> Batch:
+    first, last = requests[0], requests[-1]
+    return Batch(first.ring, first.slot, last.slot + last.rows - first.slot, first.form, requests)
+
+
+def _due_ns(ring: Ring) -> int:
+    """When the ring's oldest request is to be run; 0 where a whole batch waits, the model lets nothing wait, or all
+    were cancelled.
+    """
+    delay_ns = ring.model.max_queue_delay_ns
+    waiting = ring.queue.by_slot
+    if delay_ns == 0 or not waiting or len(waiting) >= ring.max_batch:
+        return 0
+    oldest = ring.queue.oldest()
+    if oldest.deadline_ns is not None:
+        delay_ns = min(delay_ns, (oldest.deadline_ns - oldest.received_ns) // 2)
+    return oldest.received_ns + delay_ns

@@ -1,17 +1,20 @@
 """The `broker` command.
 
-    broker serve NAME=FILE_OR_FACTORY ...     serve models on a Unix socket
+    broker serve NAME=SOURCE ...              serve models on a Unix socket
+    broker inspect SOURCE                     what serving a model would be like
     broker models | status                    ask a live broker
     broker infer MODEL input.npy -o out.npy   one inference from files
 
-torch is imported by `serve` alone, so the other commands start fast.
+torch is imported by `serve` and `inspect` alone, so the other commands start fast.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -21,18 +24,25 @@ import click
 import numpy as np
 
 from broker import admin, log
-from broker.config import ServeConfig, bound_openmp_spin, default_socket_path, parse_model
+from broker.config import ServeConfig, default_socket_path, prepare_runtimes, usable_cpus
+from broker.engine.config import ModelConfig
+from broker.engine.repository import read_repository
 from broker.engine.signature import written
+from broker.options import apply_options, model_options, parse_model
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Tensor
 
 if TYPE_CHECKING:
     from broker.catalog import Catalog
 
-DEMO = ("digits", "broker.demo:digits")
+DEMO = ModelConfig(name="digits", source="broker.demo:digits")
 
 socket_option = click.option(
     "--socket", "socket_path", default=default_socket_path, show_default="per user", help="The broker's Unix socket."
+)
+
+threads_option = click.option(
+    "--threads", type=click.IntRange(1), help="Threads inside an op.  [default: the CPU quota]"
 )
 
 
@@ -50,6 +60,15 @@ def reports_errors(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
+@contextmanager
+def names_what_is_missing() -> Iterator[None]:
+    """Say what to install where the broker's own packages are not there: a client's installation has no torch."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise click.ClickException(f"this needs {error.name}: pip install 'ringbroker[serve]'") from error
+
+
 @click.group()
 @click.version_option(version("ringbroker"), prog_name="broker")
 def main() -> None:
@@ -57,22 +76,17 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("models", nargs=-1, metavar="[NAME=FILE_OR_FACTORY]...")
+@click.argument("models", nargs=-1, metavar="[NAME=SOURCE]...")
+@click.option("--repository", type=click.Path(exists=True, file_okay=False), help="Serve every model of this folder.")
 @click.option("--demo", is_flag=True, help="Serve the built-in digits classifier as `digits`.")
 @socket_option
+@model_options
 @click.option(
     "--slots",
     default=ServeConfig.default_slots,
     show_default=True,
-    type=click.IntRange(1, 4096),
+    type=click.IntRange(1, ServeConfig.max_slots),
     help="Slots of a ring whose client does not say.",
-)
-@click.option(
-    "--max-batch",
-    default=ServeConfig.max_batch,
-    show_default=True,
-    type=click.IntRange(1, 4096),
-    help="The most rows of one forward call.",
 )
 @click.option(
     "--spin",
@@ -81,7 +95,7 @@ def main() -> None:
     metavar="auto|off|US",
     help="How long to spin after traffic before sleeping.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Threads inside an op.  [default: the CPU quota]")
+@threads_option
 @click.option(
     "--max-connections",
     default=ServeConfig.max_connections,
@@ -91,29 +105,70 @@ def main() -> None:
 )
 @click.option("--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]))
 @reports_errors
-def serve(models: tuple[str, ...], *, demo: bool, log_format: str, slots: int, spin: str, **options: Any) -> None:
+def serve(
+    models: tuple[str, ...],
+    *,
+    repository: str | None,
+    demo: bool,
+    socket_path: str,
+    slots: int,
+    spin: str,
+    threads: int | None,
+    max_connections: int,
+    log_format: str,
+    **options: Any,
+) -> None:
     """Serve models until SIGTERM.
 
-    FILE is an exported program (.pt2); FACTORY is package.module:factory, called without arguments, found on the
-    Python path or beside you.
+    SOURCE is a file (an exported program, an AOTInductor package, TorchScript, ONNX), a folder MODEL or MODEL/VERSION,
+    or a factory package.module:factory on the Python path or beside you.
     """
-    chosen = tuple(parse_model(argument) for argument in models) + ((DEMO,) if demo else ())
+    chosen = [parse_model(argument) for argument in models] + ([DEMO] if demo else [])
+    if repository is not None:
+        chosen += read_repository(Path(repository))
     if not chosen:
-        raise click.UsageError("name at least one model as NAME=FILE_OR_FACTORY, or try --demo")
-    if len({name for name, _ in chosen}) < len(chosen):
+        raise click.UsageError("name at least one model as NAME=SOURCE, or try --demo")
+    if len({model.name for model in chosen}) < len(chosen):
         raise click.UsageError("two models have the same name")
-    config = ServeConfig(chosen, default_slots=slots, spin=spin, **options)
+    config = ServeConfig(
+        apply_options(chosen, options),
+        socket_path,
+        default_slots=slots,
+        spin=spin,
+        threads=threads,
+        max_connections=max_connections,
+    )
     try:
         config.spin_ns()
     except ValueError:
         raise click.BadParameter("auto, off, or microseconds", param_hint="--spin") from None
     log.configure(log_format)
-    bound_openmp_spin()
-    try:
+    prepare_runtimes()
+    with names_what_is_missing():
         from broker.supervisor import serve as run  # torch takes seconds to import
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"`broker serve` needs {error.name}: pip install 'ringbroker[serve]'") from error
     run(config, lambda catalog: _announce(catalog, config))
+
+
+@main.command("inspect")
+@click.argument("model", metavar="[NAME=]SOURCE")
+@model_options
+@threads_option
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@reports_errors
+def inspect_model(model: str, *, threads: int | None, as_json: bool, **options: Any) -> None:
+    """Load a model, try it out, and tell what serving it would be like: what is copied and why, how it is batched, and
+    how large its ring is.
+    """
+    named = model if re.match(r"[\w.-]+=", model) else f"model={model}"
+    (chosen,) = apply_options([parse_model(named)], options)
+    config = ServeConfig((chosen,), "", threads=threads)
+    log.configure("text")
+    prepare_runtimes()
+    with names_what_is_missing():
+        from broker import inspection
+        from broker.engine import models
+    found = inspection.inspect(models.load(chosen, threads=threads or usable_cpus()), config)
+    click.echo(json.dumps(found, indent=2) if as_json else "\n".join(inspection.as_lines(found)))
 
 
 @main.command()
@@ -235,7 +290,7 @@ def _announce(catalog: Catalog, config: ServeConfig) -> None:
     for model in catalog.models.values():
         ins = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.inputs)
         outs = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.outputs)
-        click.echo(f"  {model.name}  ({ins}) -> ({outs})  from {model.source}")
+        click.echo(f"  {model.name}  ({ins}) -> ({outs})  from {model.config.source}")
     first = next(iter(catalog.models))
     click.echo(f"call it:  broker infer {first} input.npy --socket {config.socket_path}")
     click.echo(f"     or:  ringbroker.connect({config.socket_path!r}).open({first!r})")

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringbuf.errors import Code, RingbrokerError
+from broker.engine.config import ModelConfig
 
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
@@ -19,13 +19,10 @@ AUTO_SPIN_US = 100
 class ServeConfig:
     """One `broker serve`."""
 
-    models: tuple[tuple[str, str], ...]
-    """Pairs of a name and what it names: a file, or a factory `package.module:factory`."""
+    models: tuple[ModelConfig, ...]
     socket_path: str
     default_slots: int = 64
     """Slots of a ring whose client leaves it to the broker: as many requests in flight as one client usually has."""
-    max_batch: int = 64
-    """The most rows of one forward call: larger ones rarely gain throughput on a CPU, and always cost latency."""
     spin: str = "auto"
     """How long to spin after traffic: `off`, microseconds, or `auto`: 100 us where there are more CPUs than workers."""
     threads: int | None = None
@@ -58,15 +55,17 @@ def usable_cpus() -> int:
     return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
 
 
-def bound_openmp_spin() -> None:
-    """Keep torch's OpenMP threads from spinning for milliseconds; call it before torch is imported.
+def prepare_runtimes() -> None:
+    """Set what torch's libraries read when they are loaded; call it before torch is imported.
 
-    They do so between parallel ops, and take the CPUs from the very clients that wait for an answer: with 2 threads on
-    2 busy CPUs the demo's round trip was 3.7 ms, and is 61 us with this bound of some microseconds. An operator who has
-    set `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY` knows better. (docs/decisions/0008)
+    OpenMP's threads spin for milliseconds between parallel ops, and take the CPUs from the very clients that wait for
+    an answer: with 2 threads on 2 busy CPUs the demo's round trip was 3.7 ms, and is 61 us with this bound of some
+    microseconds (docs/decisions/0008). oneDNN keeps a compiled primitive for every shape it has seen, 1024 of them:
+    a model that sees many shapes grows without an end in sight. An operator who has set these knows better.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def default_socket_path() -> str:
@@ -76,11 +75,3 @@ def default_socket_path() -> str:
     if runtime := os.environ.get("XDG_RUNTIME_DIR"):
         return f"{runtime}/ringbroker/broker.sock"
     return f"/tmp/ringbroker-{os.geteuid()}/broker.sock"
-
-
-def parse_model(argument: str) -> tuple[str, str]:
-    """Read `NAME=FILE_OR_FACTORY`; raises `RingbrokerError` SIGNATURE_INVALID."""
-    name, found, source = argument.partition("=")
-    if not found or not name or not source:
-        raise RingbrokerError(Code.SIGNATURE_INVALID, "a model is given as NAME=FILE_OR_FACTORY", argument)
-    return name, source

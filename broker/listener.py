@@ -107,7 +107,7 @@ def _remove_socket(path: str) -> None:
             raise RingbrokerError(Code.SOCKET_INVALID, f"cannot replace it: {error.strerror}", path) from error
 
 
-class Door:
+class Acceptor:
     """Accepts connections, reads their HELLO, and hands them on."""
 
     def __init__(

@@ -106,15 +106,17 @@ class Loop:
         self._epoll.register(connection.fd, connection.events)
         return connection
 
-    def poll(self, *, may_wait: bool) -> None:
-        """Receive everything that is there; with `may_wait`, wait until there is something, or a second has passed."""
+    def poll(self, until_ns: int | None) -> None:
+        """Receive everything that is there; where there is nothing, wait for it until `until_ns` (0: do not wait), or
+        with None until a second has passed.
+        """
         events = self._epoll.poll(0)
         if self._behind:
             self._catch_up()
-        elif not events and may_wait:
-            if self._spin():
+        elif not events and until_ns != 0:
+            if self._spin(until_ns):
                 return
-            events = self._epoll.poll(TICK_NS / 1e9)
+            events = self._wait(until_ns)
         now_ns = self._clock_ns()
         for fd, mask in events:
             connection = self.connections.get(fd)
@@ -182,7 +184,15 @@ class Loop:
                 return
             take(sock)
 
-    def _spin(self) -> bool:
+    def _wait(self, until_ns: int | None) -> list[tuple[int, int]]:
+        if until_ns is not None:
+            left_ns = until_ns - self._clock_ns()
+            if left_ns < TICK_NS:  # epoll counts in milliseconds, select in microseconds
+                select.select([self._epoll], [], [], max(left_ns, 0) / 1e9)
+                return self._epoll.poll(0)
+        return self._epoll.poll(TICK_NS / 1e9)
+
+    def _spin(self, until_ns: int | None) -> bool:
         """Receive from the hot connection until the spin is over or another socket is ready; True if something was
         served.
         """
@@ -191,6 +201,8 @@ class Loop:
             return False
         receive, clock_ns = hot.receive, self._clock_ns
         end_ns = clock_ns() + self._spin_ns
+        if until_ns is not None:
+            end_ns = min(end_ns, until_ns)
         while True:
             for _ in range(_RECEIVES_PER_SPIN):
                 try:

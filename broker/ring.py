@@ -9,15 +9,13 @@ from collections.abc import Callable
 
 from broker.batcher import RingQueue
 from broker.engine.models import Model
-from broker.engine.signature import Sample, sample_of
+from broker.engine.signature import Sample, Shape, sample_of
 from broker.engine.tensors import PlaneTensors
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.layout import PAGE_BYTES, PlaneGeometry, lay_out, tensor_bytes
 from ringbuf.segment import Segment
 from ringbuf.wire import messages
 from ringbuf.wire.messages import Descriptor, Plane
-
-Shape = tuple[int, ...]
 
 DEFAULT_RING_BYTES = 8 * 2**20  # the default ring of any model fits several times into a container's 64 MB /dev/shm
 
@@ -48,6 +46,8 @@ class Ring:
             for tensor, direction, sample, at in zip(tensors, names, samples, layout.planes, strict=True)
         )
         self.in_planes, self.out_planes = self.planes[:split], self.planes[split:]
+        self.is_looked_at = bool(model.uniform) or any(plane.dtype == "BOOL" for plane in self.in_planes)
+        """Whether values of some inputs are looked at before a request is taken (`validation.look`)."""
         # What a request for one full row says, and what its answer does: compared and sent as they are.
         self.single_inputs = [descriptors(self.in_planes, slot, 1) for slot in range(slots)]
         self.single_outputs = [descriptors(self.out_planes, slot, 1) for slot in range(slots)]
@@ -80,6 +80,13 @@ class Ring:
         else:
             self._in_flight[slot : slot + rows] = bytes(rows)
 
+    def row_bytes(self, index: int, slot: int, rows: int, sample: Shape) -> list[bytes]:
+        """Copy each row of an input, of shape `sample`, to private memory."""
+        plane = self.in_planes[index]
+        length = tensor_bytes(plane.dtype, sample)
+        starts = (plane.offset + row * plane.stride for row in range(slot, slot + rows))
+        return [bytes(self.segment.buffer[start : start + length]) for start in starts]
+
     def message(self, request_id: int) -> messages.Ring:
         """The RING that tells the client all about it."""
         segment = messages.SegmentInfo("path", self.segment.path, self.segment.size_bytes)
@@ -106,6 +113,11 @@ def descriptors(
     )
 
 
+def slots_for(slot_bytes: int, default_slots: int) -> int:
+    """The slots of a ring whose client leaves it to the broker."""
+    return max(1, min(default_slots, DEFAULT_RING_BYTES // slot_bytes))
+
+
 def open_ring(
     number: int,
     model: Model,
@@ -123,7 +135,7 @@ def open_ring(
     tensors = (*model.signature.inputs, *model.signature.outputs)
     samples = [_at_maximum(sample_of(tensor), maxima) for tensor in tensors]
     slot_bytes = sum(tensor_bytes(tensor.dtype, sample) for tensor, sample in zip(tensors, samples, strict=True))
-    slots = ask.slots or max(1, min(default_slots, DEFAULT_RING_BYTES // slot_bytes))
+    slots = ask.slots or slots_for(slot_bytes, default_slots)
     if slots > limits.slots:
         raise RingbrokerError(Code.TOO_MANY_SLOTS, f"{limits.slots} slots are the most", "slots")
     if slots * slot_bytes + (len(tensors) + 1) * PAGE_BYTES > limits.segment_bytes:

@@ -18,10 +18,11 @@ from typing import Any, ClassVar
 
 from broker.batcher import Batch, Batcher, Request
 from broker.catalog import Catalog
+from broker.execution import Outcome
 from broker.refusal import append_error
 from broker.ring import Ring, descriptors, open_ring
 from broker.stats import Stats
-from broker.validation import check
+from broker.validation import check, look
 from ringbuf.errors import Code, RingbrokerError, is_protocol_error, name_of
 from ringbuf.segment import Segment
 from ringbuf.wire import messages
@@ -34,7 +35,7 @@ _MUCH_BYTES = 64 * 1024  # two pages of the longest catalog: then it is the othe
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class SessionContext:
     """What the sessions of one worker share."""
 
     catalog: Catalog
@@ -51,7 +52,7 @@ class Session:
     receive_bytes = 64 * 1024  # a thousand requests in one read
     patience_ns: int | None = None
 
-    def __init__(self, number: int, hello: Hello, house: House, now_ns: int) -> None:
+    def __init__(self, number: int, hello: Hello, context: SessionContext, now_ns: int) -> None:
         self.number = number
         self.client = hello.client
         self.connection: Any = None
@@ -59,9 +60,9 @@ class Session:
         self.ended = False
         self.rings: dict[int, Ring] = {}
         self.in_flight: dict[int, Request] = {}
-        self._house = house
-        self._batcher = house.batcher
-        self._stats = house.stats
+        self._context = context
+        self._batcher = context.batcher
+        self._stats = context.stats
         self._reader = FrameReader()
         self.has_more = False
         self._backlog: list[bytes] = []  # read, but not yet looked at
@@ -70,7 +71,7 @@ class Session:
         minor = min(hello.minor, messages.PROTOCOL_MINOR)
         append_frame(
             self.out,
-            messages.Welcome(messages.PROTOCOL_MAJOR, minor, number, None, now_ns, house.limits, 0, 1, NOTHING),
+            messages.Welcome(messages.PROTOCOL_MAJOR, minor, number, None, now_ns, context.limits, 0, 1, NOTHING),
         )
 
     # --- bytes in ---
@@ -109,7 +110,7 @@ class Session:
         self._stats.requests += 1
         ring = self.rings.get(ask.ring)
         slot = ask.slot
-        samples = None
+        form = None
         try:
             # The usual request, one full row, is known by one comparison of tuples (15 ns); `check` takes 2 us.
             if not (
@@ -121,13 +122,15 @@ class Session:
                 and ask.version is None
                 and ring.attached
             ):
-                ring, samples = check(ring, ask)
+                ring, form = check(ring, ask)
             if ring.is_in_flight(slot, ask.rows):
                 raise RingbrokerError(Code.ROWS_IN_FLIGHT, "a row belongs to a request that has no answer yet", "slot")
+            if ring.is_looked_at:
+                form = look(ring, slot, ask.rows, form)
         except RingbrokerError as error:
             self._refuse(ask.id, error)
             return
-        request = Request(self, ring, ask.id, slot, ask.rows, samples, ask.deadline_ns, now_ns, ask.extra.trace)
+        request = Request(self, ring, ask.id, slot, ask.rows, form, ask.deadline_ns, now_ns, ask.extra.trace)
         self.in_flight[ask.id] = request
         self._batcher.add(request)
 
@@ -136,19 +139,21 @@ class Session:
 
     def _list(self, ask: messages.List) -> None:
         self._check_id(ask.id)
-        models, next_page = self._house.catalog.page(ask.page)
+        models, next_page = self._context.catalog.page(ask.page)
         append_frame(self.out, messages.Models(ask.id, models, next_page))
         self._is_costly = len(self.out) > _MUCH_BYTES
 
     def _open(self, ask: messages.Open) -> None:
         self._check_id(ask.id)
         self._is_costly = True
-        house = self._house
+        context = self._context
         try:
-            model = house.catalog.find(ask.model, ask.version)
-            if len(self.rings) >= house.limits.rings:
-                raise RingbrokerError(Code.TOO_MANY_RINGS, f"{house.limits.rings} rings are the most")
-            ring = open_ring(self._ring_count + 1, model, ask, house.limits, house.default_slots, house.create_segment)
+            model = context.catalog.find(ask.model, ask.version)
+            if len(self.rings) >= context.limits.rings:
+                raise RingbrokerError(Code.TOO_MANY_RINGS, f"{context.limits.rings} rings are the most")
+            ring = open_ring(
+                self._ring_count + 1, model, ask, context.limits, context.default_slots, context.create_segment
+            )
         except RingbrokerError as error:
             self._refuse(ask.id, error)
             return
@@ -199,23 +204,25 @@ class Session:
 
     # --- answers out ---
 
-    def answer(self, batch: Batch, started_ns: int, finished_ns: int) -> None:
+    def answer(self, batch: Batch, outcome: Outcome, started_ns: int, finished_ns: int) -> None:
         """Put the RESULT of every request of a batch into `out`; all of them are this session's.
 
         Requests that `closed` dropped meanwhile, because sending an earlier answer failed, are passed over.
         """
         ring = batch.ring
         compute_ns = finished_ns - started_ns
+        shapes, batch_rows = outcome
         for request in batch.requests:
             if self.in_flight.pop(request.id, None) is None:
                 continue
-            if request.rows == 1 and request.samples is None:
+            form = request.form
+            if request.rows == 1 and form is None and shapes is None:
                 outputs = ring.single_outputs[request.slot]
             else:
-                shapes = request.samples.outputs if request.samples else None
-                outputs = descriptors(ring.out_planes, request.slot, request.rows, shapes)
+                samples = shapes or (form and form.outputs)
+                outputs = descriptors(ring.out_planes, request.slot, request.rows, samples)
             timings = (started_ns - request.received_ns, compute_ns)
-            append_frame(self.out, Result(request.id, True, outputs, ring.model.version, timings, batch.rows, NOTHING))
+            append_frame(self.out, Result(request.id, True, outputs, ring.model.version, timings, batch_rows, NOTHING))
 
     def refuse_request(self, request: Request, error: RingbrokerError) -> None:
         """Answer a request with an ERROR, unless it was dropped; its rows are the client's again already."""

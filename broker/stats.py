@@ -23,13 +23,14 @@ class ModelStats:
     queue_ns: int = 0
     compute_ns: int = 0
 
-    def count(self, batch: Batch, started_ns: int, finished_ns: int) -> None:
-        """Count a batch that was answered."""
-        requests = batch.requests
-        self.results += len(requests)
-        self.rows += batch.rows
-        self.batches += 1
-        self.queue_ns += len(requests) * started_ns - sum(request.received_ns for request in requests)
+    def count(self, batch: Batch, batch_rows: int, started_ns: int, finished_ns: int) -> None:
+        """Count a batch that was answered; `batch_rows` of its rows went into one forward call."""
+        for run in (batch, *batch.gathered):
+            requests = run.requests
+            self.results += len(requests)
+            self.rows += run.rows
+            self.queue_ns += len(requests) * started_ns - sum(request.received_ns for request in requests)
+        self.batches += 1 if batch_rows > 1 else batch.rows
         self.compute_ns += finished_ns - started_ns
 
 
@@ -53,15 +54,15 @@ class Stats:
         }
 
 
-def model_as_dict(stats: ModelStats, copied_bytes: int) -> dict[str, Any]:
-    """One model's counters, with the means in microseconds that people ask for first."""
+def model_as_dict(stats: ModelStats, copied: dict[str, int]) -> dict[str, Any]:
+    """One model's counters, with the means that people ask for first; `copied` is its copy ledger."""
     results, batches = max(stats.results, 1), max(stats.batches, 1)
     return {
         "results": stats.results,
         "rows": stats.rows,
         "batches": stats.batches,
         "mean_batch_rows": round(stats.rows / batches, 2),
-        "copied_bytes": copied_bytes,
+        "copied": copied,
         "queue_ns": stats.queue_ns,
         "compute_ns": stats.compute_ns,
         "mean_queue_us": round(stats.queue_ns / results / 1e3, 1),

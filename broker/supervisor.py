@@ -12,6 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from broker.config import ServeConfig, usable_cpus
 from broker.engine import models
 from broker.handshake import Handshake
 from broker.loop import Loop
-from broker.session import House, Session
+from broker.session import Session, SessionContext
 from broker.stats import ModelStats, Stats, model_as_dict
 from broker.worker import Worker
 from ringbuf.errors import RingbrokerError
@@ -47,9 +48,7 @@ def serve(config: ServeConfig, on_ready: Callable[[Catalog], None]) -> None:
             log.info("removed segments that a dead broker left", extra={"segments": swept})
         segments.probe()
         threads = config.threads or usable_cpus()
-        catalog = Catalog(
-            models.load(name, source, max_batch=config.max_batch, threads=threads) for name, source in config.models
-        )
+        catalog = Catalog(models.load(model, threads=threads) for model in config.models)
         broker = Broker(config, catalog, segments)
         broker.heed_signals()
         on_ready(catalog)
@@ -68,7 +67,7 @@ class Broker:
         self._loop = Loop(config.spin_ns(), now_ns)
         batcher = Batcher()
         limits = Limits(MAX_PAYLOAD_BYTES, config.max_ring_bytes, config.max_slots, config.max_rings)
-        self._house = House(catalog, batcher, self._stats, limits, config.default_slots, segments.create)
+        self._context = SessionContext(catalog, batcher, self._stats, limits, config.default_slots, segments.create)
         self._worker = Worker(self._loop, batcher, self._stats, now_ns)
         self._commands = {"status": self._status}
         self._admin_listener = listener.listen(config.socket_path + admin.SUFFIX)
@@ -78,7 +77,7 @@ class Broker:
             self._admin_listener.close()
             Path(config.socket_path + admin.SUFFIX).unlink()
             raise
-        self._door = listener.Door(self._listener, self._loop, self._stats, config.max_connections, self._begin)
+        self._acceptor = listener.Acceptor(self._listener, self._loop, self._stats, config.max_connections, self._begin)
         self._loop.accept(self._admin_listener, lambda sock: self._loop.add(sock, AdminPeer(self._commands)))
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop.watch(self._wake, lambda: None)
@@ -109,7 +108,7 @@ class Broker:
 
     def _begin(self, handshake: Handshake, hello: Hello) -> None:
         """A HELLO was read: from here on the socket is a session's."""
-        session = Session(next(self._session_numbers), hello, self._house, now_ns())
+        session = Session(next(self._session_numbers), hello, self._context, now_ns())
         handshake.connection.become(session)
         self._stats.sessions += 1
 
@@ -127,8 +126,8 @@ class Broker:
             "in_flight": sum(len(session.in_flight) for session in sessions),
             **self._stats.as_dict(),
             "models": {
-                name: {"version": served[name].version, "source": served[name].source}
-                | model_as_dict(stats, served[name].plan.ledger.outputs_bytes)
+                name: {"version": served[name].version, "source": served[name].config.source}
+                | model_as_dict(stats, asdict(served[name].plan.ledger))
                 for name, stats in self._stats.models.items()
             },
         }

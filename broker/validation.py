@@ -6,21 +6,19 @@ to find out what is wrong, or that nothing is.
 
 from __future__ import annotations
 
-from broker.batcher import Samples
+from broker.batcher import Form
 from broker.engine.signature import Sample, sample_of
 from broker.ring import Ring
 from ringbuf.dtypes import DTYPES
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Descriptor, Infer, Plane
 
-Shape = tuple[int, ...]
 
-
-def check(ring: Ring | None, ask: Infer) -> tuple[Ring, Samples | None]:
-    """Return the request's sample shapes, None where all are the planes' own; raises `RingbrokerError` 2xxx or
+def check(ring: Ring | None, ask: Infer) -> tuple[Ring, Form | None]:
+    """Return the request's form, None where all its rows are as large as the planes'; raises `RingbrokerError` 2xxx or
     UNKNOWN_VERSION.
 
-    Whether the rows are in flight is left to the caller.
+    Whether the rows are in flight is left to the caller, and so is what `look` looks at.
     """
     if ring is None:
         raise RingbrokerError(Code.UNKNOWN_RING, "this session has no such ring", "ring")
@@ -32,15 +30,40 @@ def check(ring: Ring | None, ask: Infer) -> tuple[Ring, Samples | None]:
         raise RingbrokerError(Code.TOO_MANY_ROWS, f"{ring.max_rows} rows are the most", "rows")
     if ask.slot + ask.rows > ring.slots:
         raise RingbrokerError(Code.ROWS_OUT_OF_RANGE, f"the ring has {ring.slots} slots", "slot")
-    samples = _check_inputs(ring, ask)
+    form = _check_inputs(ring, ask)
     if ask.outputs is not None:
         _check_count(ask.outputs, ring.out_planes, "outputs")
         for index, (given, plane) in enumerate(zip(ask.outputs, ring.out_planes, strict=True)):
             _check_descriptor(given, plane, plane.sample, ask, {}, f"outputs[{index}]")
-    return ring, samples
+    return ring, form
 
 
-def _check_inputs(ring: Ring, ask: Infer) -> Samples | None:
+def look(ring: Ring, slot: int, rows: int, form: Form | None) -> Form | None:
+    """Look at the bytes of a request's BOOL and uniform inputs, after everything else was found right.
+
+    Returns the form, with the uniform inputs' values, copied here and never read again. Raises `RingbrokerError`
+    INVALID_BOOL or UNIFORM_MISMATCH. A client that writes on while its request is in flight can still change its BOOLs:
+    it then harms its own answer (spec section 7).
+    """
+    inputs = form.inputs if form else tuple(plane.sample for plane in ring.in_planes)
+    for index, plane in enumerate(ring.in_planes):
+        if plane.dtype == "BOOL" and any(
+            row.strip(b"\0\1") for row in ring.row_bytes(index, slot, rows, inputs[index])
+        ):
+            raise RingbrokerError(Code.INVALID_BOOL, "a byte is neither 0 nor 1", f"inputs[{index}]")
+    uniform = []
+    for index in ring.model.uniform:
+        values = set(ring.row_bytes(index, slot, rows, inputs[index]))
+        if len(values) > 1:
+            raise RingbrokerError(Code.UNIFORM_MISMATCH, "it is uniform, and the rows differ in it", f"inputs[{index}]")
+        uniform.append(values.pop())
+    if not uniform:
+        return form
+    outputs = form.outputs if form else tuple(plane.sample for plane in ring.out_planes)
+    return Form(inputs, outputs, tuple(uniform))
+
+
+def _check_inputs(ring: Ring, ask: Infer) -> Form | None:
     _check_count(ask.inputs, ring.in_planes, "inputs")
     dims: dict[str, int] = {}
     signature = ring.model.signature
@@ -50,9 +73,13 @@ def _check_inputs(ring: Ring, ask: Infer) -> Samples | None:
     if all(sample == plane.sample for sample, plane in zip(inputs, ring.in_planes, strict=True)):
         return None
     outputs = tuple(
-        tuple(dims[dim] if isinstance(dim, str) else dim for dim in sample_of(tensor)) for tensor in signature.outputs
+        tuple(
+            dims.get(dim, most) if isinstance(dim, str) else dim
+            for dim, most in zip(sample_of(tensor), plane.sample, strict=True)
+        )
+        for tensor, plane in zip(signature.outputs, ring.out_planes, strict=True)
     )
-    return Samples(inputs, outputs)
+    return Form(inputs, outputs)
 
 
 def _check_count(given: tuple[Descriptor, ...], planes: tuple[Plane, ...], path: str) -> None:

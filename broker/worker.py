@@ -13,16 +13,18 @@ import gc
 import logging
 import traceback
 from collections.abc import Callable
-from typing import TypeGuard
 
 from broker.batcher import Batch, Batcher, Request
 from broker.engine.models import inference_mode
+from broker.engine.plan import OutputError
+from broker.execution import Outcome, execute
 from broker.loop import Loop
 from broker.stats import Stats
 from ringbuf.errors import Code, RingbrokerError
 
 log = logging.getLogger("broker.worker")
 
+_ALONE = Outcome(None, 1)
 _IDLE_NS = 10**9  # a second without a batch: time to collect garbage
 _GC_THRESHOLD = 100_000  # a backstop for a worker that is never idle
 
@@ -47,7 +49,7 @@ class Worker:
         batcher, poll = self._batcher, self._loop.poll
         with inference_mode():
             while not self.is_stopping:
-                poll(may_wait=not batcher.has_waiting)
+                poll(batcher.due_ns())
                 if batcher.has_waiting:
                     batch = batcher.start(self._clock_ns())
                     if batcher.expired:
@@ -61,34 +63,35 @@ class Worker:
         ring = batch.ring
         started_ns = self._clock_ns()
         try:
-            if batch.rows == 1 and batch.samples is None:
-                inputs, outputs = ring.inputs.single[batch.slot], ring.outputs.single[batch.slot]
+            if batch.rows == 1 and batch.form is None and not batch.gathered:  # the usual one, without a call more
+                shapes = ring.model.plan.run(ring.inputs.single[batch.slot], ring.outputs.single[batch.slot])
+                outcome = _ALONE if shapes is None else Outcome(shapes, 1)
             else:
-                samples = batch.samples
-                inputs = ring.inputs.rows(batch.slot, batch.rows, samples and samples.inputs)
-                outputs = ring.outputs.rows(batch.slot, batch.rows, samples and samples.outputs)
-            ring.model.plan.run(inputs, outputs)
+                outcome = execute(batch)
         except BaseException as error:  # signals set a flag and raise nothing, so all of it is the model's
             self._failed(batch, error)
             return
         finished_ns = self._clock_ns()
-        session = batch.requests[0].session
-        session.answer(batch, started_ns, finished_ns)
-        self._loop.flush(session.connection)
+        for run in (batch, *batch.gathered):
+            session = run.requests[0].session
+            session.answer(run, outcome, started_ns, finished_ns)
+            self._loop.flush(session.connection)
         # The client has its answers; the bookkeeping no longer keeps it waiting (0.4 us), and nothing is read
         self._batcher.finish(batch)
-        self._stats.models[ring.model.name].count(batch, started_ns, finished_ns)
+        self._stats.models[ring.model.name].count(batch, outcome.batch_rows, started_ns, finished_ns)
         self._collect_at_ns = finished_ns + _IDLE_NS
 
     def _failed(self, batch: Batch, error: BaseException) -> None:
         """Answer with the error; among several requests, find out which it belongs to."""
-        if len(batch.requests) > 1:
-            for request in batch.requests:
-                self._run(Batch(batch.ring, request.slot, request.rows, batch.samples, [request]))
+        requests = [request for run in (batch, *batch.gathered) for request in run.requests]
+        if len(requests) > 1:
+            for request in requests:
+                self._run(Batch(request.ring, request.slot, request.rows, request.form, [request]))
             return
         request = batch.requests[0]
         self._batcher.finish(batch)
-        told = error if _is_of_the_plan(error) else _model_failed(error)
+        # A RingbrokerError of another kind is the model's own: it may be the client of another broker.
+        told = error if isinstance(error, OutputError) else _model_failed(error)
         log.error(
             "model failed",
             extra={
@@ -117,11 +120,6 @@ class Worker:
         if self._collect_at_ns is not None and now_ns >= self._collect_at_ns:
             self._collect_at_ns = None
             gc.collect()
-
-
-def _is_of_the_plan(error: BaseException) -> TypeGuard[RingbrokerError]:
-    """Tell the plan's own error from one that the model, perhaps a client of another broker, lets through."""
-    return isinstance(error, RingbrokerError) and error.code == Code.OUTPUT_MISMATCH
 
 
 def _model_failed(error: BaseException) -> RingbrokerError:

@@ -1,102 +1,121 @@
 """Models: from what the operator named to something that runs (DESIGN section 6).
 
-`prepare` reads it, `bind` makes it ready and gives it a trial run on zeros, so that a model whose outputs are not
-what its signature says is refused at load and not at the first request. The trial is made on 1 row, on 2, and on as
-many as a batch may have.
+`prepare` reads it, `bind` makes it ready, trial runs find out what it may be given (`broker.engine.proof`). A model
+whose outputs are not what its signature says is refused here and not at the first request; one whose batch axis is none
+is served one row at a time.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-import sys
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import torch
 
+from broker.engine import formats, repository
 from broker.engine import signature as signatures
-from broker.engine.formats import exported, python
-from broker.engine.plan import Plan, Prepared
-from broker.engine.tensors import TORCH_DTYPES
+from broker.engine.config import ModelConfig
+from broker.engine.gather import Staging
+from broker.engine.plan import Plan, PrivateInputs
+from broker.engine.probe import Probe
+from broker.engine.proof import Proof, Trial
 from ringbuf.errors import Code, RingbrokerError
-from ringbuf.wire.messages import Signature, Tensor
+from ringbuf.wire.messages import Signature
 
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+log = logging.getLogger("broker.engine")
+
 _MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 # Every tensor that lives in this thread is made for inference: no autograd bookkeeping on any request.
 inference_mode = torch.inference_mode
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Model:
     """One served model, bound to this process."""
 
-    name: str
-    version: str
-    source: str
+    config: ModelConfig
     signature: Signature
     plan: Plan
-    max_batch: int
-    """The most rows of one forward call; 1 for a model that has an input or output without a batch axis."""
+    proof: Proof
+
+    @cached_property
+    def name(self) -> str:
+        """What clients call it."""
+        return self.config.name
+
+    @cached_property
+    def version(self) -> str:
+        """What RESULT says answered."""
+        return self.config.version
+
+    @cached_property
+    def max_batch(self) -> int:
+        """The most rows of one forward call."""
+        return self.proof.max_batch
+
+    @cached_property
+    def max_queue_delay_ns(self) -> int:
+        """How long a request may wait for others to run with; nothing to wait for where rows run alone."""
+        return self.config.max_queue_delay_us * 1000 if self.max_batch > 1 else 0
+
+    @cached_property
+    def gathers(self) -> bool:
+        """Whether rows that are not neighbours are copied together. Not with open dims: their planes differ in size."""
+        return self.config.gather == "always" and self.max_batch > 1 and not signatures.open_dims(self.signature)
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Where rows are gathered."""
+        return Staging(self.signature)
+
+    @cached_property
+    def uniform(self) -> tuple[int, ...]:
+        """The indices of the inputs that are one value for all rows of a batch."""
+        names = self.config.uniform
+        return tuple(index for index, tensor in enumerate(self.signature.inputs) if tensor.name in names)
 
 
-def load(name: str, source: str, *, max_batch: int, threads: int) -> Model:
-    """Load the model that `source` names: a file, or a factory `package.module:factory`.
+def load(config: ModelConfig, *, threads: int) -> Model:
+    """Load the model, try it out, and say what is worth knowing in the log.
 
-    Raises `RingbrokerError`: MODEL_NOT_FOUND, MODEL_FORMAT_UNKNOWN, MODEL_INVALID, FACTORY_FAILED, SIGNATURE_INVALID or
-    SIGNATURE_MISMATCH.
+    Raises `RingbrokerError`, with a code that spec/errors.json marks `load`.
     """
-    if not _MODEL_NAME.fullmatch(name):
-        raise RingbrokerError(Code.SIGNATURE_INVALID, "a model's name is 1 to 128 letters, digits, '_', '.', '-'", name)
-    prepared = prepare(source)
-    batch = min(max_batch, prepared.max_batch or max_batch) if signatures.is_batchable(prepared.signature) else 1
-    plan = prepared.bind(threads, "cpu")
+    if not _MODEL_NAME.fullmatch(config.name):
+        text = "a model's name is 1 to 128 letters, digits, '_', '.', '-'"
+        raise RingbrokerError(Code.SIGNATURE_INVALID, text, config.name)
+    config = repository.resolve(config)
+    prepared = formats.prepare(config)
+    _check_uniform(config, prepared.signature)
+    probe = Probe(prepared.signature, config, prepared.minima, prepared.examples)
+    plan = prepared.bind(threads, "cpu", probe)
+    if config.private_inputs:
+        plan = PrivateInputs(plan)
     with torch.inference_mode():
-        for rows in sorted({1, min(2, batch), batch}):
-            _try(plan, prepared, rows, name)
-    return Model(name, "1", source, prepared.signature, plan, batch)
+        proof = Trial(plan, prepared.signature, probe, config.name).prove(prepared, config)
+    plan.ledger.reset()
+    model = Model(config, prepared.signature, plan, proof)
+    _require_zero_copy(model)
+    if proof.max_batch == 1 and config.max_batch > 1:
+        log.warning("served one row at a time", extra={"model": config.name, "because": proof.batch})
+    return model
 
 
-def prepare(source: str) -> Prepared:
-    """Read a model of whatever kind `source` names; see `load` for what is raised."""
-    path = Path(source)
-    if not path.exists() and _FACTORY.fullmatch(source):
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))  # a factory beside the operator is found, as with other servers
-        return python.prepare(source)
-    if not path.is_file():
-        raise RingbrokerError(Code.MODEL_NOT_FOUND, "there is no such file", source)
-    if exported.is_exported(path):
-        return exported.prepare(path)
-    if path.suffix == ".pt2":
-        raise RingbrokerError(Code.MODEL_INVALID, "the file is empty, truncated or not an exported program", source)
-    raise RingbrokerError(
-        Code.MODEL_FORMAT_UNKNOWN, "neither an exported program (.pt2) nor a factory package.module:factory", source
-    )
+def _check_uniform(config: ModelConfig, signature: Signature) -> None:
+    for tensor in signature.inputs:
+        if tensor.name in config.uniform and tensor.batch_axis is not None:
+            text = "it has a batch axis, so every row has its own value, and it cannot be uniform"
+            raise RingbrokerError(Code.CONFIG_INVALID, text, f"{config.name}.{tensor.name}")
 
 
-def _try(plan: Plan, prepared: Prepared, rows: int, name: str) -> None:
-    """Run the plan once on zeros, into private outputs."""
-    sizes = _trial_sizes(prepared) | {signatures.BATCH: rows}
-    inputs = [_zeros(tensor, sizes) for tensor in prepared.signature.inputs]
-    outputs = [_zeros(tensor, sizes) for tensor in prepared.signature.outputs]
-    try:
-        plan.run(inputs, outputs)
-    except RingbrokerError as error:
-        raise RingbrokerError(Code.SIGNATURE_MISMATCH, error.text, f"{name}.{error.path}") from error
-    except (Exception, SystemExit) as error:
-        text = f"a trial run on {rows} rows of zeros raised {type(error).__name__}: {error}"
-        raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, name) from error
-    plan.ledger.outputs_bytes = 0
-
-
-def _trial_sizes(prepared: Prepared) -> dict[str, int]:
-    """A dynamic dim is tried at 2, or as near to it as its bounds allow."""
-    sizes = {dim: max(2, prepared.minima.get(dim, 2)) for dim in prepared.signature.dims}
-    return {dim: min(size, prepared.signature.dims[dim] or size) for dim, size in sizes.items()}
-
-
-def _zeros(tensor: Tensor, sizes: dict[str, int]) -> torch.Tensor:
-    shape = [sizes[dim] if isinstance(dim, str) else dim for dim in tensor.shape]
-    return torch.zeros(shape, dtype=TORCH_DTYPES[tensor.dtype])
+def _require_zero_copy(model: Model) -> None:
+    if not model.config.require_zero_copy:
+        return
+    for tensor, route in zip(model.signature.outputs, model.plan.routes, strict=True):
+        if not route.in_place:
+            path = f"{model.name}.{tensor.name}"
+            raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, f"the result is copied: {route.why}", path)
+    if model.config.private_inputs or model.config.uniform:
+        raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, "private and uniform inputs are copied", model.name)

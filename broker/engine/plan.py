@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import torch
 
 from broker.engine.signature import open_axes
-from broker.engine.tensors import pack
+from broker.engine.tensors import pack, rows_first
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor
 
@@ -43,6 +43,10 @@ class CopyLedger:
     """Inputs and outputs of rows that were copied together to run as one batch."""
     outputs_bytes: int = 0
     """Results copied into their planes."""
+
+    def reset(self) -> None:
+        """Count from zero again."""
+        self.inputs_bytes = self.gathered_bytes = self.outputs_bytes = 0
 
 
 class Route(NamedTuple):
@@ -147,7 +151,7 @@ class _Copier:
 
     def sample_of(self, result: torch.Tensor) -> Shape:
         """The shape of one row."""
-        return tuple(_rows_first(result, self._axis).shape[1:])
+        return tuple(rows_first(result, self._axis).shape[1:])
 
     def copy(self, result: Any, output: torch.Tensor, path: str) -> None:
         """Copy, at the front of each row where the result is smaller than the plane; raises `OutputError`."""
@@ -156,7 +160,7 @@ class _Copier:
         if not self.open_axes:
             output.copy_(result)
             return
-        rows = _rows_first(output, self._axis)
+        rows = rows_first(output, self._axis)
         sample = self.sample_of(result)
         needed_bytes = prod(sample) * result.element_size()
         if any(size > most for size, most in zip(sample, rows.shape[1:], strict=True)):
@@ -166,13 +170,29 @@ class _Copier:
                 path,
                 needed_bytes=needed_bytes,
             )
-        pack(rows, sample).copy_(_rows_first(result, self._axis))
+        pack(rows, sample).copy_(rows_first(result, self._axis))
 
     def _fits(self, result: torch.Tensor, output: torch.Tensor) -> bool:
         return result.dim() == output.dim() and all(
             size == expected or axis in self.open_axes
             for axis, (size, expected) in enumerate(zip(result.shape, output.shape, strict=True))
         )
+
+
+class PrivateInputs:
+    """Gives another plan a counted copy of the inputs: for a model that writes into them."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.ledger = plan.ledger
+        self.routes = plan.routes
+        self.accepts_strides = plan.accepts_strides
+        self._plan = plan
+
+    def run(self, inputs: Tensors, outputs: Tensors) -> tuple[Shape, ...] | None:
+        """See `Plan.run`."""
+        copies = [tensor.clone() for tensor in inputs]
+        self.ledger.inputs_bytes += sum(tensor.nbytes for tensor in copies)
+        return self._plan.run(copies, outputs)
 
 
 def as_tuple(results: Any, names: tuple[str, ...]) -> Sequence[Any]:
@@ -203,7 +223,3 @@ def describe(value: object) -> str:
     if not isinstance(value, torch.Tensor):
         return f"a {type(value).__name__}"
     return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-
-
-def _rows_first(tensor: torch.Tensor, batch_axis: int | None) -> torch.Tensor:
-    return tensor.unsqueeze(0) if batch_axis is None else tensor.movedim(batch_axis, 0)

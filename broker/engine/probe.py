@@ -59,7 +59,7 @@ class Probe:
     def outputs(self, rows: int, sizes: Mapping[str, int]) -> list[torch.Tensor]:
         """Outputs to be written into, filled with what no model is likely to give; open dims at their maxima."""
         of_inputs = {dim for tensor in self._signature.inputs for dim in tensor.shape}
-        known = {dim: most if dim not in of_inputs else sizes[dim] for dim, most in self._signature.dims.items()}
+        known = {dim: sizes[dim] if dim in of_inputs else most or 0 for dim, most in self._signature.dims.items()}
         made = []
         for tensor in self._signature.outputs:
             shape = [rows if dim == BATCH else known[dim] if isinstance(dim, str) else dim for dim in tensor.shape]

@@ -18,16 +18,15 @@ from broker.engine.compare import disagreement
 from broker.engine.honesty import Watch
 from broker.engine.listing import compile_graph
 from broker.engine.outvariants import name_of
-from broker.engine.plan import Route, rows_first
+from broker.engine.plan import Route
 from broker.engine.probe import Probe
 from broker.engine.redirection import Redirected, redirect
 from broker.engine.signature import dynamic_dims
-from broker.engine.tensors import pack
+from broker.engine.tensors import spread
 from ringbuf.wire.messages import Signature, Tensor
 
 log = logging.getLogger("broker.engine")
 
-_GAP = 5  # elements between rows that lie apart
 _TELLING_BYTES = 4096  # an output of this size is larger than whatever else an op may allocate
 _MOST_ROWS = 16  # of the runs under the profiler: a large model should not be long in loading
 
@@ -83,15 +82,6 @@ def _apart(values: Sequence[torch.Tensor], declared: Sequence[Tensor]) -> list[t
 def may_lie_apart(tensor: Tensor) -> bool:
     """Whether a ring may hold rows of it that are not adjacent: shorter ones than its longest, or permuted ones."""
     return bool(dynamic_dims((tensor,))) or tensor.batch_axis not in (0, None)
-
-
-def spread(value: torch.Tensor, batch_axis: int | None) -> torch.Tensor:
-    """The same values as a ring holds rows that are shorter than its longest: each at the front of a longer one."""
-    rows = rows_first(value, batch_axis)
-    room = torch.zeros((rows.shape[0], rows[0].numel() + _GAP), dtype=value.dtype)
-    packed = pack(room, tuple(rows.shape[1:]))
-    packed.copy_(rows)
-    return packed[0] if batch_axis is None else packed.movedim(0, batch_axis)
 
 
 ADJACENT = (Layout(_adjacent, _adjacent),)

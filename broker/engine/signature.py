@@ -23,6 +23,7 @@ _TENSOR = re.compile(r"([A-Z0-9]+)\[([^\]]*)\]")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DIM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
+Shape = tuple[int, ...]
 Sample = tuple[int | str, ...]
 
 

@@ -36,6 +36,8 @@ DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
 
 Shape = tuple[int, ...]
 
+_GAP = 7  # elements between rows that lie apart, in `spread`
+
 
 class PlaneTensors:
     """The inputs, or the outputs, of one ring as tensors."""
@@ -71,6 +73,30 @@ class PlaneTensors:
         else:
             views = [pack(base[slot : slot + rows], sample) for base, sample in zip(self._bases, samples, strict=True)]
         return tuple(_with_batch_axis(view, axis) for view, axis in zip(views, self._batch_axes, strict=True))
+
+
+def rows_first(tensor: torch.Tensor, batch_axis: int | None) -> torch.Tensor:
+    """A view with the rows as first axis; without a batch axis, the tensor is one row."""
+    return tensor.unsqueeze(0) if batch_axis is None else tensor.movedim(batch_axis, 0)
+
+
+def spread(tensor: torch.Tensor, batch_axis: int | None) -> torch.Tensor:
+    """A copy as a ring holds rows that are shorter than its longest: each at the front of a longer one."""
+    rows = rows_first(tensor, batch_axis)
+    room = torch.full((rows.shape[0], rows[0].numel() + _GAP), 77, dtype=torch.int64).to(tensor.dtype)
+    packed = pack(room, tuple(rows.shape[1:]))
+    packed.copy_(rows)
+    return packed[0] if batch_axis is None else packed.movedim(0, batch_axis)
+
+
+def are_contiguous(*sides: Sequence[torch.Tensor]) -> bool:
+    """Whether every tensor lies in one piece, in the order of its elements."""
+    return all(tensor.is_contiguous() for side in sides for tensor in side)
+
+
+def private_tensor(value: bytes, dtype: str, shape: Shape) -> torch.Tensor:
+    """A tensor of these bytes, in memory of its own."""
+    return _wrap(memoryview(bytearray(value)), dtype, shape)
 
 
 def _wrap(memory: memoryview, dtype: str, shape: Shape) -> torch.Tensor:

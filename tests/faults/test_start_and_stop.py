@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from broker.engine import models as engine
+from broker.engine.config import ModelConfig
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.segment import SegmentStore
 from tests.conftest import ROOT, START_TIMEOUT_S, broker_command, running_broker
@@ -179,7 +180,7 @@ def program(tmp_path_factory):
 def test_model_that_cannot_be_served(source, code, monkeypatch):
     monkeypatch.chdir(ROOT)
     with pytest.raises(RingbrokerError) as caught:
-        engine.load("model", source, max_batch=8, threads=1)
+        engine.load(ModelConfig(name="model", source=source), threads=1)
     assert caught.value.code == code, str(caught.value)
 
 
@@ -189,7 +190,7 @@ def test_program_cut_short(program, tmp_path):
         path = tmp_path / "cut.pt2"
         path.write_bytes(whole[:length])
         with pytest.raises(RingbrokerError) as caught:
-            engine.load("cut", str(path), max_batch=8, threads=1)
+            engine.load(ModelConfig(name="cut", source=str(path)), threads=1)
         assert caught.value.code == Code.MODEL_INVALID, length
 
 
@@ -203,7 +204,7 @@ def test_program_with_wrong_bytes(program, tmp_path):
         path = tmp_path / "wrong.pt2"
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
-            engine.load("wrong", str(path), max_batch=8, threads=1)
+            engine.load(ModelConfig(name="wrong", source=str(path)), threads=1)
         except RingbrokerError as error:
             refusals += 1
             assert error.code in (Code.MODEL_INVALID, Code.SIGNATURE_INVALID, Code.SIGNATURE_MISMATCH)

@@ -22,7 +22,7 @@ from broker.batcher import Batcher
 from broker.catalog import Catalog
 from broker.engine import models
 from broker.handshake import Handshake
-from broker.session import House, Session
+from broker.session import Session, SessionContext
 from broker.stats import ModelStats, Stats
 from broker.worker import Worker
 from ringbuf.segment import SHM_DIR, SegmentStore
@@ -73,7 +73,7 @@ class Fuzzer:
         ]
         stats = Stats(models={model.name: ModelStats() for model in loaded})
         self._batcher = Batcher()
-        self._house = House(Catalog(loaded), self._batcher, stats, Limits(**LIMITS), 4, store.create)
+        self._context = SessionContext(Catalog(loaded), self._batcher, stats, Limits(**LIMITS), 4, store.create)
         self._worker = Worker(self, self._batcher, stats, self._clock_ns)
         described = load("vectors/sessions.json")["models"]
         self._models = {
@@ -138,7 +138,7 @@ class Fuzzer:
         self._client = Client(self._models, LIMITS)
         self._generator = Generator(self._random, self._client)
         self._link = Link()
-        self._link.become(Handshake(self._house.stats, self._welcome))
+        self._link.become(Handshake(self._context.stats, self._welcome))
         is_hello = self._random.random() < 0.97
         frame = self._generator.hello() if is_hello else self._generator.frame()
         self._note(frame)
@@ -154,7 +154,7 @@ class Fuzzer:
             self._end()
 
     def _welcome(self, handshake, hello):
-        handshake.connection.become(Session(next(self._numbers), hello, self._house, self._now_ns))
+        handshake.connection.become(Session(next(self._numbers), hello, self._context, self._now_ns))
 
     def _note(self, frame):
         self.frames += 1

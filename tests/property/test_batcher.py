@@ -1,23 +1,35 @@
 """The batcher's laws, over random requests, cancels, deadlines and batches of several rings."""
 
+from typing import NamedTuple
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broker.batcher import Batcher, Request, RingQueue, Samples
+from broker.batcher import Batcher, Form, Request, RingQueue
 
 FULL = None
-SHORT = Samples(((3,),), ((3,),))
+SHORT = Form(((3,),), ((3,),))
 RINGS = 4
 SLOTS = 12
 
 
-class Rows:
-    """What the batcher needs of a ring: its queue, its largest batch, and who owns its rows."""
+class Policy(NamedTuple):
+    """What the batcher needs of a model."""
 
-    def __init__(self, number, max_batch, slots=SLOTS):
+    number: int
+    max_batch: int
+    gathers: bool = False
+    max_queue_delay_ns: int = 0
+
+
+class Rows:
+    """What the batcher needs of a ring: its queue, its model, and who owns its rows."""
+
+    def __init__(self, number, model, slots=SLOTS):
         self.number = number
-        self.max_batch = max_batch
+        self.model = model
+        self.max_batch = model.max_batch
         self.slots = slots
         self.queue = RingQueue()
         self.owned = set()
@@ -36,10 +48,16 @@ class Rows:
 class BatcherMachine(RuleBasedStateMachine):
     """Random calls; `waiting` is every request without an answer, oldest first."""
 
-    @initialize(max_batches=st.lists(st.integers(1, 6), min_size=RINGS, max_size=RINGS))
-    def begin(self, max_batches):
+    @initialize(
+        models=st.lists(
+            st.builds(Policy, st.integers(0, 9), st.integers(1, 6), st.booleans(), st.sampled_from([0, 0, 0, 2, 5])),
+            min_size=1,
+            max_size=RINGS,
+        )
+    )
+    def begin(self, models):
         self.batcher = Batcher()
-        self.rings = [Rows(number, max_batch) for number, max_batch in enumerate(max_batches)]
+        self.rings = [Rows(number, models[number % len(models)]) for number in range(RINGS)]
         self.waiting = []
         self.running = []
         self.answers = {}
@@ -55,16 +73,16 @@ class BatcherMachine(RuleBasedStateMachine):
         number=st.integers(0, RINGS - 1),
         slot=st.integers(0, SLOTS - 1),
         rows=st.integers(1, 3),
-        samples=st.sampled_from([FULL, FULL, FULL, SHORT]),
+        form=st.sampled_from([FULL, FULL, FULL, SHORT]),
         patience_ns=st.none() | st.integers(0, 3),
     )
-    def add(self, number, slot, rows, samples, patience_ns):
+    def add(self, number, slot, rows, form, patience_ns):
         ring = self.rings[number]
         rows = min(rows, ring.max_batch)
         if slot + rows > ring.slots or ring.owned & set(range(slot, slot + rows)):
             return
         deadline_ns = None if patience_ns is None else self.now_ns + patience_ns
-        request = Request(None, ring, self.count, slot, rows, samples, deadline_ns, self.now_ns, None)
+        request = Request(None, ring, self.count, slot, rows, form, deadline_ns, self.now_ns, None)
         self.count += 1
         self.batcher.add(request)
         self.waiting.append(request)
@@ -76,6 +94,12 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule()
     def start(self):
         before = list(self.waiting)
+        self.due_before = [self.due_ns(ring) for ring in self.rings]
+        due_ns = self.batcher.due_ns()
+        if any(
+            due <= self.now_ns for ring, due in zip(self.rings, self.due_before, strict=True) if ring in self.ringing()
+        ):
+            assert due_ns <= self.now_ns, "the batcher would let a due request wait"
         batch = self.batcher.start(self.now_ns)
         for request in self.batcher.expired:
             assert request.deadline_ns <= self.now_ns
@@ -83,14 +107,34 @@ class BatcherMachine(RuleBasedStateMachine):
             self.passed_over[request.ring.number] = 0  # its turn came, and found it too late
         self.batcher.expired.clear()
         if batch is None:
-            assert not self.waiting, "requests wait and no batch was made"
+            assert all(self.due_ns(ring) > self.now_ns for ring in self.ringing()), "requests are due, and nothing runs"
             return
-        self.check_shape(batch)
-        self.check_head(batch, before)
-        self.check_turn(batch)
-        for request in batch.requests:
-            self.answer(request, "batch")
+        runs = [batch, *batch.gathered]
+        for run in runs:
+            self.check_shape(run)
+            self.check_head(run, before, runs)
+        self.check_gathered(batch)
+        assert self.due_before[batch.ring.number] <= self.now_ns, "a request was run before its time"
+        self.check_turn(runs)
+        for run in runs:
+            for request in run.requests:
+                self.answer(request, "batch")
         self.running.append(batch)
+
+    def ringing(self):
+        """The rings that have something waiting."""
+        return [ring for ring in self.rings if any(request.ring is ring for request in self.waiting)]
+
+    def due_ns(self, ring):
+        """When the ring's oldest request must be run, by the words of `Batcher`'s docstring."""
+        waiting = [request for request in self.waiting if request.ring is ring]
+        delay_ns = ring.model.max_queue_delay_ns
+        if not waiting or len(waiting) >= ring.max_batch or not delay_ns:
+            return 0
+        oldest = waiting[0]
+        if oldest.deadline_ns is not None:
+            delay_ns = min(delay_ns, (oldest.deadline_ns - oldest.received_ns) // 2)
+        return oldest.received_ns + delay_ns
 
     def check_shape(self, batch):
         assert 1 <= batch.rows <= batch.ring.max_batch
@@ -98,25 +142,46 @@ class BatcherMachine(RuleBasedStateMachine):
         slot = batch.slot
         for request in batch.requests:
             assert request.slot == slot, "the rows of a batch are adjacent"
-            assert request.samples == batch.samples
+            assert request.form == batch.form
             assert request.deadline_ns is None or request.deadline_ns > self.now_ns
             slot += request.rows
         assert slot == batch.slot + batch.rows
 
-    def check_head(self, batch, before):
-        in_time = [r for r in before if r.ring is batch.ring and (r.deadline_ns is None or r.deadline_ns > self.now_ns)]
+    def check_head(self, batch, before, runs):
+        gone = [request for run in runs[: runs.index(batch)] for request in run.requests]
+        in_time = [
+            r
+            for r in before
+            if r.ring is batch.ring and r not in gone and (r.deadline_ns is None or r.deadline_ns > self.now_ns)
+        ]
         assert in_time[0] in batch.requests, "the ring's oldest request runs first"
-        left = [r for r in in_time if r not in batch.requests and r.samples == batch.samples]
+        if batch is not runs[0]:
+            return
+        taken = [request for run in runs for request in run.requests]
+        left = [r for r in in_time if r not in taken and r.form == batch.form]
         room = batch.ring.max_batch - batch.rows
         ends = {batch.slot + batch.rows}
         joined = [r for r in left if r.slot in ends or r.slot + r.rows == batch.slot]
         assert all(r.rows > room for r in joined), "a neighbour that fits was left out"
 
-    def check_turn(self, batch):
-        for number in {r.ring.number for r in self.waiting if r.ring is not batch.ring}:
-            self.passed_over[number] += 1
-            assert self.passed_over[number] < RINGS, "a ring waited longer than the others' turns"
-        self.passed_over[batch.ring.number] = 0
+    def check_gathered(self, batch):
+        rows = batch.rows
+        for run in batch.gathered:
+            assert batch.ring.model.gathers
+            assert run.ring.model is batch.ring.model
+            assert run.form == batch.form
+            assert not run.gathered
+            rows += run.rows
+        assert rows <= batch.ring.max_batch
+
+    def check_turn(self, runs):
+        served = [run.ring for run in runs]
+        for ring in self.ringing():
+            if ring not in served and self.due_before[ring.number] <= self.now_ns:
+                self.passed_over[ring.number] += 1
+                assert self.passed_over[ring.number] < RINGS, "a ring waited longer than the others' turns"
+        for ring in served:
+            self.passed_over[ring.number] = 0
 
     @precondition(lambda self: self.running)
     @rule(which=st.integers(0, 99))
@@ -135,13 +200,15 @@ class BatcherMachine(RuleBasedStateMachine):
     @rule(which=st.integers(0, 99))
     def cancel_too_late(self, which):
         batch = self.running[which % len(self.running)]
-        assert not any(self.batcher.cancel(request) for request in batch.requests)
+        runs = (batch, *batch.gathered)
+        assert not any(self.batcher.cancel(request) for run in runs for request in run.requests)
 
     @invariant()
     def rows_belong_to_what_waits_or_runs(self):
         for ring in getattr(self, "rings", ()):
             spans = [(r.slot, r.rows) for r in self.waiting if r.ring is ring]
-            spans += [(b.slot, b.rows) for b in self.running if b.ring is ring]
+            runs = [run for batch in self.running for run in (batch, *batch.gathered)]
+            spans += [(run.slot, run.rows) for run in runs if run.ring is ring]
             rows = [row for slot, count in spans for row in range(slot, slot + count)]
             assert len(rows) == len(set(rows))
             assert set(rows) == ring.owned
@@ -151,6 +218,7 @@ class BatcherMachine(RuleBasedStateMachine):
     def teardown(self):
         while getattr(self, "waiting", None):
             self.start()
+            self.now_ns += 1
         for batch in getattr(self, "running", ()):
             self.batcher.finish(batch)
         if hasattr(self, "batcher"):
@@ -167,9 +235,35 @@ TestBatcher.settings = settings(max_examples=150, stateful_step_count=40, deadli
 @given(st.permutations(range(SLOTS)), st.integers(1, SLOTS))
 def test_requests_that_are_adjacent_run_together_in_any_order_of_arrival(order, max_batch):
     batcher = Batcher()
-    ring = Rows(0, max_batch)
+    ring = Rows(0, Policy(0, max_batch))
     for slot in order:
         batcher.add(Request(None, ring, slot, slot, 1, FULL, None, 0, None))
     batch = batcher.start(0)
     assert batch.rows == max_batch
     assert batch.slot <= order[0] < batch.slot + batch.rows
+
+
+def test_a_model_that_gathers_runs_rows_of_all_its_rings_together():
+    batcher = Batcher()
+    model, other = Policy(0, 8, gathers=True), Policy(1, 8)
+    rings = [Rows(number, model) for number in range(3)] + [Rows(3, other)]
+    for ring in rings:
+        for slot in (0, 5, 6):
+            batcher.add(Request(None, ring, slot, slot, 1, FULL, None, 0, None))
+    batch = batcher.start(0)
+    spans = [(run.ring.number, run.slot, run.rows) for run in (batch, *batch.gathered)]
+    assert spans == [(0, 0, 1), (1, 0, 1), (1, 5, 2), (2, 0, 1), (2, 5, 2), (0, 5, 1)]
+
+
+def test_a_request_waits_for_others_as_long_as_its_model_lets_it():
+    batcher = Batcher()
+    ring = Rows(0, Policy(0, 2, max_queue_delay_ns=100))
+    batcher.add(Request(None, ring, 0, 0, 1, FULL, None, 1000, None))
+    assert batcher.due_ns() == 1100
+    assert batcher.start(1099) is None
+    assert batcher.start(1100).rows == 1
+    batcher.add(Request(None, ring, 1, 1, 1, FULL, 1250, 1200, None))
+    assert batcher.due_ns() == 1225, "not longer than half of what its deadline leaves"
+    batcher.add(Request(None, ring, 2, 2, 1, FULL, None, 1201, None))
+    assert batcher.start(1202).rows == 2, "a whole batch waits for nobody"
+    assert batcher.due_ns() is None

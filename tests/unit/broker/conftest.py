@@ -22,5 +22,5 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def house(catalog, store):
-    return parts.build_house(catalog, store)
+def context(catalog, store):
+    return parts.build_context(catalog, store)

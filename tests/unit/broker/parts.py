@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from broker.batcher import Batcher
 from broker.engine import models
+from broker.engine.config import ModelConfig
 from broker.loop import Loop
-from broker.session import House, Session
+from broker.session import Session, SessionContext
 from broker.stats import ModelStats, Stats
 from broker.worker import Worker
 from ringbuf.errors import RingbrokerError
@@ -36,16 +37,19 @@ class Clock:
 
 def load_models(max_batch=reference_models.MAX_BATCH):
     """The reference models, bound."""
-    return [
-        models.load(name, source, max_batch=max_batch, threads=1) for name, source in reference_models.SOURCES.items()
-    ]
+    return [load_model(source, name, max_batch=max_batch) for name, source in reference_models.SOURCES.items()]
 
 
-def build_house(catalog, store, *, rings=4, slots=64, segment_bytes=2**24):
+def load_model(source, name="model", **said):
+    """A model, as an operator would have it with these settings."""
+    return models.load(ModelConfig(name=name, source=source, **said), threads=1)
+
+
+def build_context(catalog, store, *, rings=4, slots=64, segment_bytes=2**24):
     """What sessions share, around real segments."""
     stats = Stats(models={name: ModelStats() for name in catalog.models})
     limits = messages.Limits(MAX_PAYLOAD_BYTES, segment_bytes, slots, rings)
-    return House(catalog, Batcher(), stats, limits, 8, store.create)
+    return SessionContext(catalog, Batcher(), stats, limits, 8, store.create)
 
 
 def decode_all(data):
@@ -73,8 +77,8 @@ def open_message(request_id, model="twice", slots=8, maxima=None, version=None):
 class Talk:
     """One session, spoken to without a socket."""
 
-    def __init__(self, house, number=1):
-        self.session = Session(number, HELLO, house, 1)
+    def __init__(self, context, number=1):
+        self.session = Session(number, HELLO, context, 1)
         (self.welcome,) = self.take()
 
     def say(self, *spoken, now_ns=1):
@@ -103,8 +107,8 @@ class Works:
     def __init__(self, catalog, store, spin_ns=0, clock=None):
         self.clock = clock or Clock()
         self.loop = Loop(spin_ns, self.clock)
-        self.house = build_house(catalog, store)
-        self.worker = Worker(self.loop, self.house.batcher, self.house.stats, self.clock)
+        self.context = build_context(catalog, store)
+        self.worker = Worker(self.loop, self.context.batcher, self.context.stats, self.clock)
         self.near = []
 
     def connect(self):
@@ -112,7 +116,7 @@ class Works:
         near, far = socket.socketpair()
         near.settimeout(30)
         self.near.append(near)
-        session = Session(len(self.near), HELLO, self.house, self.clock())
+        session = Session(len(self.near), HELLO, self.context, self.clock())
         self.loop.flush(self.loop.add(far, session))
         return near, session
 
@@ -124,6 +128,6 @@ class Works:
 
 
 class Store(NamedTuple):
-    """What a house needs of a segment store."""
+    """What a context needs of a segment store."""
 
     create: Callable[[int], Segment]

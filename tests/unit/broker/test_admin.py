@@ -68,7 +68,7 @@ def test_ask_and_peer_understand_each_other(listening):
         sock, _ = listener.accept()
         loop.add(sock, AdminPeer({"status": lambda: large}))
         while loop.connections:
-            loop.poll(may_wait=True)
+            loop.poll(None)
         loop.close_all()
 
     thread = in_the_background(serve)

@@ -10,7 +10,7 @@ from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire import messages
 from ringbuf.wire.framing import MAX_PAYLOAD_BYTES
 from ringbuf.wire.messages import encode_frame
-from tests.unit.broker.parts import Talk, build_house
+from tests.unit.broker.parts import Talk, build_context
 
 
 class Entry(NamedTuple):
@@ -31,7 +31,7 @@ def wide(count, name_chars=100):
 
 def pages_of(catalog, store=None):
     """Every page, by LIST to a session; with the bytes of each frame's payload."""
-    talk = Talk(build_house(catalog, store))
+    talk = Talk(build_context(catalog, store))
     page, pages = 0, []
     while page is not None:
         (answer,) = talk.say(messages.List(1, page))

@@ -70,7 +70,6 @@ def test_help_lists_the_commands():
         (["a=x:y", "--spin", "on"], "auto, off, or microseconds"),
         (["a=x:y", "--spin", "inf"], "auto, off, or microseconds"),
         (["a=x:y", "--spin=-1"], "auto, off, or microseconds"),
-        (["a=x:y", "--max-batch", "0"], "--max-batch"),
         (["a=x:y", "--slots", "4097"], "--slots"),
         (["a=x:y", "--threads", "0"], "--threads"),
         (["a=x:y", "--max-connections", "0"], "--max-connections"),
@@ -87,7 +86,7 @@ def test_usage_errors(arguments, text):
 def test_a_model_without_a_name_is_an_error():
     result = CliRunner().invoke(main, ["serve", "model.pt2"])
     assert result.exit_code == 1
-    assert result.output.startswith("broker: error 3105 SIGNATURE_INVALID: ")
+    assert result.output.startswith("broker: error 3111 CONFIG_INVALID: ")
     assert "model.pt2" in result.output
 
 

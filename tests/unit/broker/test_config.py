@@ -5,8 +5,7 @@ import os
 import pytest
 
 from broker import config
-from broker.config import ServeConfig, default_socket_path, parse_model, usable_cpus
-from ringbuf.errors import Code, RingbrokerError
+from broker.config import ServeConfig, default_socket_path, usable_cpus
 
 
 def spin_ns(spin):
@@ -63,38 +62,22 @@ def test_a_bad_spin(spin):
 
 
 @pytest.mark.parametrize(
-    ("argument", "model"),
-    [
-        ("m=file.pt2", ("m", "file.pt2")),
-        ("m=a.b:c", ("m", "a.b:c")),
-        ("m=odd=name.pt2", ("m", "odd=name.pt2")),
-    ],
-)
-def test_parse_model(argument, model):
-    assert parse_model(argument) == model
-
-
-@pytest.mark.parametrize("argument", ["", "m", "m=", "=file.pt2", "="])
-def test_parse_model_refuses(argument):
-    with pytest.raises(RingbrokerError) as caught:
-        parse_model(argument)
-    assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, argument)
-
-
-@pytest.mark.parametrize(
     ("given", "then"),
     [
-        ({}, {"GOMP_SPINCOUNT": "1000"}),
-        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7"}),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+        ({}, {"GOMP_SPINCOUNT": "1000", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"GOMP_SPINCOUNT": "7", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}),
+        (
+            {"OMP_WAIT_POLICY": "ACTIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "9"},
+            {"OMP_WAIT_POLICY": "ACTIVE", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "9"},
+        ),
     ],
 )
-def test_openmp_spins_briefly_unless_the_operator_says_otherwise(given, then, monkeypatch):
-    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+def test_runtimes_are_set_up_unless_the_operator_says_otherwise(given, then, monkeypatch):
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY")
     for name in names:
         monkeypatch.setenv(name, "")  # so that what the call sets is taken back afterwards
         monkeypatch.delenv(name)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    config.bound_openmp_spin()
+    config.prepare_runtimes()
     assert {name: os.environ[name] for name in names if name in os.environ} == then

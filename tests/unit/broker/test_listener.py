@@ -12,7 +12,7 @@ import pytest
 
 from broker import listener
 from broker.handshake import TIMEOUT_NS
-from broker.listener import Door
+from broker.listener import Acceptor
 from broker.loop import Loop
 from broker.stats import Stats
 from ringbuf.errors import Code, RingbrokerError
@@ -167,7 +167,7 @@ def arrived():
 @pytest.fixture
 def door(path, loop, arrived):
     with listener.lock(path), listener.listen(path) as sock:
-        yield Door(sock, loop, Stats(), 2, lambda handshake, hello: arrived.append(hello))
+        yield Acceptor(sock, loop, Stats(), 2, lambda handshake, hello: arrived.append(hello))
 
 
 @pytest.fixture
@@ -196,17 +196,17 @@ def answer_of(client):
 
 def test_the_door_reads_hello(dial, loop, arrived):
     client = dial()
-    loop.poll(may_wait=True)
+    loop.poll(None)
     client.sendall(encode_frame(HELLO) + encode_frame(messages.Ping(1)))
     while not arrived:
-        loop.poll(may_wait=True)
+        loop.poll(None)
     assert arrived == [HELLO]
 
 
 def test_one_too_many_is_told_so_and_closed(dial, loop):
     for _ in range(3):
         client = dial()
-    loop.poll(may_wait=True)
+    loop.poll(None)
     error = answer_of(client)
     assert (error.id, error.code, error.retry_after_ms) == (None, Code.TOO_MANY_CONNECTIONS, 1000)
     assert len(loop.connections) == 2
@@ -215,18 +215,18 @@ def test_one_too_many_is_told_so_and_closed(dial, loop):
 def test_who_says_nothing_is_closed_after_the_timeout(dial, loop, clock):
     client = dial()
     client.sendall(b"\x10")
-    loop.poll(may_wait=True)
+    loop.poll(None)
     clock.ns += TIMEOUT_NS
-    loop.poll(may_wait=False)
+    loop.poll(0)
     assert len(loop.connections) == 1
     clock.ns += 10**9
-    loop.poll(may_wait=False)
+    loop.poll(0)
     assert answer_of(client).code == Code.HANDSHAKE_TIMEOUT
     assert not loop.connections
 
 
 def test_a_client_that_is_gone_before_it_was_accepted(dial, loop):
     dial().close()
-    loop.poll(may_wait=True)
-    loop.poll(may_wait=False)
+    loop.poll(None)
+    loop.poll(0)
     assert not loop.connections

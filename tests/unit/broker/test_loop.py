@@ -83,7 +83,7 @@ def poll_until(loop, condition):
     for _ in range(100_000):
         if condition():
             return
-        loop.poll(may_wait=True)
+        loop.poll(None)
     raise AssertionError("it never came")
 
 
@@ -130,6 +130,18 @@ def test_a_spin_without_traffic_ends(loop, join, clock, spin_ns):
     assert near_other.recv(1) == b"y"
 
 
+def test_a_wait_ends_at_its_time_or_when_something_comes(loop, join, clock):
+    """Were it not so, the first two would take a second each, and the last for ever."""
+    peer = Echo()
+    near, _ = join(peer)
+    loop.poll(clock() + 1000)
+    loop.poll(clock() - 1000)
+    assert not peer.received
+    near.sendall(b"x")
+    loop.poll(clock() + 10**18)
+    assert peer.received == b"x"
+
+
 def test_a_large_answer_is_sent_in_pieces(loop, join):
     peer = Echo(factor=300)
     near, connection = join(peer, sndbuf=8192)
@@ -142,7 +154,7 @@ def test_a_large_answer_is_sent_in_pieces(loop, join):
     while len(got) < 300_000:
         with contextlib.suppress(BlockingIOError):
             got += near.recv(65536)
-        loop.poll(may_wait=False)
+        loop.poll(0)
     assert bytes(got) == b"abcd" * 250 * 300
     assert not peer.out
     assert connection.events == select.EPOLLIN
@@ -157,14 +169,14 @@ def test_unread_answers_stop_the_reading_which_resumes_later(loop, join):
     assert len(peer.out) > MAX_UNSENT_BYTES
     near.sendall(b"b")
     for _ in range(50):
-        loop.poll(may_wait=False)
+        loop.poll(0)
     assert peer.received == b"a" * 400, "it read on though nothing was read of its answers"
     near.setblocking(False)
     count = 0
     while b"b" not in peer.received:
         with contextlib.suppress(BlockingIOError):
             count += len(near.recv(65536))
-        loop.poll(may_wait=False)
+        loop.poll(0)
     assert count > 400 * 4000 - MAX_UNSENT_BYTES - 65536
     assert connection.events & select.EPOLLIN
 
@@ -175,10 +187,10 @@ def test_a_client_that_never_reads_is_closed_and_others_are_not(loop, join, cloc
     join(other)
     near.sendall(b"a" * 400)
     poll_until(loop, lambda: connection.stalled_ns is not None)
-    loop.poll(may_wait=False)
+    loop.poll(0)
     assert not peer.is_closed
     clock.ns += SEND_TIMEOUT_NS + TICK_NS
-    loop.poll(may_wait=False)
+    loop.poll(0)
     assert peer.is_closed
     assert not other.is_closed
     assert list(loop.connections.values()) == [other.connection]
@@ -195,7 +207,7 @@ def test_a_client_that_reads_slowly_is_kept(loop, join, clock):
         before = len(peer.out)
         while len(peer.out) == before:
             near.recv(65536)
-            loop.poll(may_wait=False)
+            loop.poll(0)
     assert not peer.is_closed
 
 
@@ -243,7 +255,7 @@ def test_an_ended_peer_is_closed_after_its_last_byte(loop, join):
         with contextlib.suppress(BlockingIOError):
             count += len(near.recv(65536))
         if loop.connections:
-            loop.poll(may_wait=False)
+            loop.poll(0)
     assert count == 300_000
     assert peer.received == b"!"
 
@@ -305,11 +317,11 @@ def test_flush_to_a_client_that_is_gone_closes(loop, join):
 def test_a_tick_comes_about_once_a_second(loop, clock):
     ticks = []
     loop.on_tick.append(ticks.append)
-    loop.poll(may_wait=False)
-    loop.poll(may_wait=False)
+    loop.poll(0)
+    loop.poll(0)
     assert len(ticks) == 1
     clock.ns += TICK_NS
-    loop.poll(may_wait=False)
+    loop.poll(0)
     assert len(ticks) == 2
 
 
@@ -319,7 +331,7 @@ def test_watched_descriptors(loop):
         seen = []
         loop.watch(far.fileno(), lambda: seen.append(far.recv(10)))
         near.send(b"x")
-        loop.poll(may_wait=False)
+        loop.poll(0)
         assert seen == [b"x"]
 
 
@@ -333,7 +345,7 @@ def test_accept_takes_everything_that_waits(loop, tmp_path):
         loop.accept(listener, taken.append)
         for _ in range(3):
             stack.enter_context(socket.socket(socket.AF_UNIX)).connect(path)
-        loop.poll(may_wait=False)
+        loop.poll(0)
         assert len(taken) == 3
         for sock in taken:
             sock.close()
@@ -348,7 +360,7 @@ def test_accept_without_a_descriptor_left_pauses_until_the_next_tick(loop, clock
         listener.setblocking(False)
         loop.accept(listener, taken.append)
         near.connect(path)
-        loop.poll(may_wait=False)  # the first tick, and the connection
+        loop.poll(0)  # the first tick, and the connection
         taken.pop().close()
         with socket.socket(socket.AF_UNIX) as other:
             other.connect(path)
@@ -357,14 +369,14 @@ def test_accept_without_a_descriptor_left_pauses_until_the_next_tick(loop, clock
             os.close(free)
             resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
             try:
-                loop.poll(may_wait=False)
-                loop.poll(may_wait=False)
+                loop.poll(0)
+                loop.poll(0)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             assert taken == []
             assert [record.name for record in caplog.records] == [loops.log.name]  # once: it is not looked at again
             clock.ns += TICK_NS
-            loop.poll(may_wait=False)
-            loop.poll(may_wait=False)
+            loop.poll(0)
+            loop.poll(0)
             assert len(taken) == 1
             taken.pop().close()

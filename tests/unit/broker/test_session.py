@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from broker.engine.models import inference_mode
+from broker.execution import execute
 from broker.handshake import Handshake
 from broker.refusal import append_error
 from broker.session import Session
@@ -30,29 +31,26 @@ def traces(prefix):
     return names, mappings, len(list(Path("/proc/self/fd").iterdir()))
 
 
-def run_batch(house, now_ns=1):
+def run_batch(context, now_ns=1):
     """One batch, as the worker runs it."""
-    batch = house.batcher.start(now_ns)
-    for request in house.batcher.expired:
+    batch = context.batcher.start(now_ns)
+    for request in context.batcher.expired:
         request.session.refuse_request(request, parts.RingbrokerError(Code.DEADLINE_EXCEEDED, "late"))
-    house.batcher.expired.clear()
+    context.batcher.expired.clear()
     if batch is None:
         return
-    samples = batch.samples
-    inputs = batch.ring.inputs.rows(batch.slot, batch.rows, samples and samples.inputs)
-    outputs = batch.ring.outputs.rows(batch.slot, batch.rows, samples and samples.outputs)
     with inference_mode():
-        batch.ring.model.plan.run(inputs, outputs)
-    house.batcher.finish(batch)
-    batch.requests[0].session.answer(batch, now_ns, now_ns)
+        outcome = execute(batch)
+    context.batcher.finish(batch)
+    batch.requests[0].session.answer(batch, outcome, now_ns, now_ns)
 
 
 class Conversation:
     """Random, valid talk of one session; every answer is looked at."""
 
-    def __init__(self, house, number):
-        self.house = house
-        self.talk = Talk(house, number)
+    def __init__(self, context, number):
+        self.context = context
+        self.talk = Talk(context, number)
         self.rings = {}
         self.free = {}
         self.asked = {}
@@ -128,7 +126,7 @@ class Conversation:
         self.take(answers)
 
     def run(self, draw):
-        run_batch(self.house)
+        run_batch(self.context)
 
     def ping(self, draw):
         assert self.talk.say(messages.Ping(5)) == [messages.Pong(5)]
@@ -162,10 +160,10 @@ def test_nothing_is_left_of_a_session_that_ended(catalog, data, sessions, steps)
 
 
 def converse(catalog, store, data, sessions, steps):
-    house = parts.build_house(catalog, store)
+    context = parts.build_context(catalog, store)
     before = traces(store.prefix)
     assert before[:2] == ([], [])
-    talks = [Conversation(house, number) for number in range(sessions)]
+    talks = [Conversation(context, number) for number in range(sessions)]
     for _ in range(steps):
         data.draw(st.sampled_from(talks)).step(data.draw)
     for conversation in talks:
@@ -174,29 +172,29 @@ def converse(catalog, store, data, sessions, steps):
         assert set(session.in_flight) == set(conversation.asked), "what was asked and not answered is in flight"
         session.closed()
         assert (session.rings, session.in_flight) == ({}, {})
-    assert house.batcher.start(1) is None
-    assert (house.batcher.has_waiting, house.batcher.expired) == (False, [])
+    assert context.batcher.start(1) is None
+    assert (context.batcher.has_waiting, context.batcher.expired) == (False, [])
     conversation.talk = None
     del talks, conversation
     assert traces(store.prefix) == before
 
 
-def test_the_other_sessions_keep_what_is_theirs(house, store):
-    first, second = Talk(house, 1), Talk(house, 2)
+def test_the_other_sessions_keep_what_is_theirs(context, store):
+    first, second = Talk(context, 1), Talk(context, 2)
     ring, other = first.open_ring(), second.open_ring()
     first.say(infer(ring, 1))
     second.say(infer(other, 1))
     first.session.closed()
-    run_batch(house)
+    run_batch(context)
     (result,) = second.take()
     assert (result.id, result.batch_rows) == (1, 1)
     assert first.take() == []
-    assert house.stats.dropped_requests == 1
+    assert context.stats.dropped_requests == 1
     second.session.closed()
 
 
-def test_sessions_of_one_house_do_not_share_ring_numbers_or_ids(house):
-    first, second = Talk(house, 1), Talk(house, 2)
+def test_sessions_of_one_house_do_not_share_ring_numbers_or_ids(context):
+    first, second = Talk(context, 1), Talk(context, 2)
     assert first.open_ring().ring == second.open_ring().ring == 1
     assert first.say(messages.Close(1, 1)) == [messages.Closed(1, 1)]
     assert first.open_ring().ring == 2  # a number is not used again: a late message cannot mean another ring
@@ -204,8 +202,8 @@ def test_sessions_of_one_house_do_not_share_ring_numbers_or_ids(house):
     second.session.closed()
 
 
-def test_an_error_after_valid_frames_comes_behind_their_answers(house):
-    talk = Talk(house)
+def test_an_error_after_valid_frames_comes_behind_their_answers(context):
+    talk = Talk(context)
     ring = talk.open_ring()
     spoken = (
         encode_frame(messages.Ping(1))
@@ -219,32 +217,32 @@ def test_an_error_after_valid_frames_comes_behind_their_answers(house):
     assert (error.id, error.code) == (None, Code.BAD_MSGPACK)
     assert talk.session.ended
     talk.session.closed()
-    assert not house.batcher.start(1)
+    assert not context.batcher.start(1)
 
 
-def test_a_length_over_the_limit_is_answered_before_its_bytes_come(house):
-    talk = Talk(house)
+def test_a_length_over_the_limit_is_answered_before_its_bytes_come(context):
+    talk = Talk(context)
     talk.session.receive(encode_frame(messages.Ping(1)) + (65537).to_bytes(4, "little"), 1)
     pong, error = talk.take()
     assert (pong.token, error.code, talk.session.ended) == (1, Code.FRAME_TOO_LARGE, True)
 
 
-def test_a_text_over_the_limit_is_cut(house):
-    talk = Talk(house)
-    append_error(talk.session.out, house.stats, None, parts.RingbrokerError(Code.UNEXPECTED_MESSAGE, "x" * 5000))
+def test_a_text_over_the_limit_is_cut(context):
+    talk = Talk(context)
+    append_error(talk.session.out, context.stats, None, parts.RingbrokerError(Code.UNEXPECTED_MESSAGE, "x" * 5000))
     (error,) = talk.take()
     assert len(error.text) == 4096
     assert error.text.endswith("x...")
 
 
-def test_any_split_of_the_bytes_gives_the_same_answers(house):
+def test_any_split_of_the_bytes_gives_the_same_answers(context):
     spoken = b"".join(
         map(encode_frame, [messages.Ping(1), messages.List(2, 0), messages.Close(3, 9), messages.Ping(4)])
     )
-    whole = Talk(house)
+    whole = Talk(context)
     whole.session.receive(spoken, 1)
     expected = whole.take()
-    bytewise = Talk(house)
+    bytewise = Talk(context)
     for index in range(len(spoken)):
         bytewise.session.receive(spoken[index : index + 1], 1)
     assert bytewise.take() == expected
@@ -255,8 +253,8 @@ def test_a_full_shm_refuses_the_ring_and_keeps_the_session(catalog):
     def full(size_bytes):
         raise parts.RingbrokerError(Code.SHM_FULL, "no room")
 
-    house = parts.build_house(catalog, parts.Store(full))
-    talk = Talk(house)
+    context = parts.build_context(catalog, parts.Store(full))
+    talk = Talk(context)
     (error,) = talk.say(open_message(1))
     assert (error.id, error.code, talk.session.rings) == (1, Code.SHM_FULL, {})
     assert talk.say(messages.Ping(1)) == [messages.Pong(1)]
@@ -312,7 +310,7 @@ def test_a_handshake_refuses(spoken, code):
     assert greeting.hellos == []
 
 
-def test_the_minor_version_is_the_smaller_one(house):
+def test_the_minor_version_is_the_smaller_one(context):
     newer = messages.Hello(1, 7, HELLO.client, HELLO.options)
-    (welcome,) = parts.decode_all(Session(1, newer, house, 1).out)
+    (welcome,) = parts.decode_all(Session(1, newer, context, 1).out)
     assert (welcome.major, welcome.minor, welcome.options) == (1, 0, NOTHING)

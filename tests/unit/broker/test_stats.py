@@ -17,11 +17,14 @@ def test_errors_are_told_by_name_in_the_order_of_their_codes():
 
 
 def test_means():
-    told = model_as_dict(ModelStats(results=4, rows=6, batches=2, queue_ns=8000, compute_ns=9000), copied_bytes=5)
+    told = model_as_dict(
+        ModelStats(results=4, rows=6, batches=2, queue_ns=8000, compute_ns=9000), copied={"outputs_bytes": 5}
+    )
     assert (told["mean_batch_rows"], told["mean_queue_us"], told["mean_compute_us"]) == (3.0, 2.0, 4.5)
-    assert (told["results"], told["rows"], told["batches"], told["copied_bytes"]) == (4, 6, 2, 5)
+    assert (told["results"], told["rows"], told["batches"], told["copied"]) == (4, 6, 2, {"outputs_bytes": 5})
 
 
 def test_a_model_that_was_not_asked_yet_has_means_too():
-    told = model_as_dict(ModelStats(), copied_bytes=0)
+    told = model_as_dict(ModelStats(), copied={})
+    assert told.pop("copied") == {}
     assert set(told.values()) == {0}

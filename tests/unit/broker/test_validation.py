@@ -13,10 +13,10 @@ LIMITS = messages.Limits(65536, 2**20, 64, 4)
 
 
 def check(ring, asked):
-    """The samples that the checks find, of the ring that they were given."""
-    found, samples = validation.check(ring, asked)
+    """The form that the checks find, of the ring that they were given."""
+    found, form = validation.check(ring, asked)
     assert found is ring
-    return samples
+    return form
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def test_full_rows(ring, ask):
 
 
 def test_short_rows_say_the_outputs_shape(ring, ask):
-    samples = check(ring, ask(samples=[(2,), (2,)]))
-    assert samples.inputs == ((2,), (2,))
-    assert samples.outputs == ((2,),)
+    form = check(ring, ask(samples=[(2,), (2,)]))
+    assert form.inputs == ((2,), (2,))
+    assert form.outputs == ((2,),)
 
 
 def outputs_of(ring, slot=2, rows=3):

@@ -1,39 +1,80 @@
-"""Loading: from what the operator named to a model whose trial run gave what its signature says."""
+"""Loading: from what the operator named to a model that was tried out."""
+
+import logging
 
 import pytest
 import torch
 
 from broker.engine import models
+from broker.engine.config import ModelConfig
 from ringbuf.errors import Code, RingbrokerError
 from tests.conformance.reference_models import Model
+from tests.unit.broker.parts import load_model
+
+ROW = "F32[batch,4]"
 
 
 def doubles():
-    return Model(lambda x: 2 * x, {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+    return Model(lambda x: 2 * x, {"x": ROW}, {"y": ROW})
 
 
 def scaled():
-    return Model(lambda x, s: x * s, {"x": "F32[batch,4]", "s": "F32[]"}, {"y": "F32[batch,4]"})
+    return Model(lambda x, s: x * s, {"x": ROW, "s": "F32[]"}, {"y": ROW})
 
 
 def counts():
-    return Model(lambda x: (x, x.sum()), {"x": "F32[batch,4]"}, {"y": "F32[batch,4]", "n": "F32[]"})
+    return Model(lambda x: (x, x.sum()), {"x": ROW}, {"y": ROW, "n": "F32[]"})
 
 
 def wrong_shape():
-    return Model(lambda x: x[:, :3], {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
-
-
-def wrong_only_for_two():
-    return Model(lambda x: x[:1], {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+    return Model(lambda x: x[:, :3], {"x": ROW}, {"y": ROW})
 
 
 def wrong_dtype():
-    return Model(lambda x: x.double(), {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+    return Model(lambda x: x.double(), {"x": ROW}, {"y": ROW})
 
 
 def raising():
-    return Model(lambda x: x @ x, {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+    return Model(lambda x: x @ x, {"x": ROW}, {"y": ROW})
+
+
+def gives_one_row():
+    return Model(lambda x: x[:1], {"x": ROW}, {"y": ROW})
+
+
+def only_small_batches():
+    return Model(lambda x: x[:4], {"x": ROW}, {"y": ROW})
+
+
+def mixes_rows():
+    """Right shapes, wrong rows: what a batch gives is not what rows give alone."""
+    return Model(lambda x: x - x.mean(0), {"x": ROW}, {"y": ROW})
+
+
+def barely_mixes_rows():
+    return Model(lambda x: x + x.mean(0) / 1000, {"x": ROW}, {"y": ROW})
+
+
+def random():
+    return Model(lambda x: x + torch.rand(4), {"x": ROW}, {"y": ROW})
+
+
+class Remembering:
+    """Adds what it was given before."""
+
+    inputs = {"x": ROW}
+    outputs = {"y": ROW}
+
+    def __init__(self):
+        self.sum = torch.zeros(1, 4)
+
+    def __call__(self, x):
+        self.sum = self.sum + x.sum(0, keepdim=True)
+        return self.sum.expand(x.shape).clone()
+
+
+def writes_into_its_input():
+    return Model(lambda x: x.mul_(2), {"x": ROW}, {"y": ROW})
 
 
 def picky():
@@ -46,44 +87,130 @@ def picky():
     return Model(run, {"x": "F32[batch,seq]"}, {"y": "F32[batch,seq]"}, {"seq": 1})
 
 
-def only_small_batches():
-    return Model(lambda x: x[:4], {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+def embedding():
+    """Raises for ids that it has not; the operator's range keeps the trial to those that it has."""
+    table = torch.arange(40.0).view(10, 4)
+    return Model(lambda ids: table[ids - 100], {"ids": "I64[batch]"}, {"y": ROW})
 
 
 def keeps_its_grad():
     """Would fail to write its output in place, were autograd on."""
     weight = torch.nn.Parameter(torch.ones(4))
-    return Model(lambda x: x * weight, {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+    return Model(lambda x: x * weight, {"x": ROW}, {"y": ROW})
 
 
-def load(name, max_batch=8, source=None):
-    return models.load("m", source or f"{__name__}:{name}", max_batch=max_batch, threads=1)
+def sorted_rows():
+    """Reads its input's memory as if the rows were adjacent, as compiled code does."""
+
+    def run(x):
+        return x.as_strided(x.shape, (x.shape[1], 1)).clone()
+
+    return Model(run, {"x": "F32[batch,seq]"}, {"y": "F32[batch,seq]"}, {"seq": 8})
 
 
-def refusal(*arguments, **named):
+def above():
+    """The values above 0: how many, nobody knows beforehand."""
+    return Model(lambda x: x[x > 0], {"x": "F32[8]"}, {"y": "F32[n]"}, {"n": 8})
+
+
+def load(name, **said):
+    return load_model(f"{__name__}:{name}", "m", **{"max_batch": 8, **said})
+
+
+def refusal(name, **said):
     with pytest.raises(RingbrokerError) as caught:
-        load(*arguments, **named)
+        load(name, **said)
     return caught.value
 
 
-@pytest.mark.parametrize(
-    ("name", "max_batch"), [("doubles", 8), ("picky", 8), ("keeps_its_grad", 8), ("scaled", 1), ("counts", 1)]
-)
-def test_a_model_without_a_batch_axis_somewhere_runs_row_by_row(name, max_batch):
+@pytest.mark.parametrize("name", ["doubles", "picky", "keeps_its_grad"])
+def test_a_batch_axis_is_proven(name):
     model = load(name)
-    assert (model.name, model.version, model.max_batch) == ("m", "1", max_batch)
-    assert model.plan.ledger.outputs_bytes == 0, "the trial run is not counted"
+    assert (model.name, model.version, model.max_batch) == ("m", "1", 8)
+    assert model.proof.batch.startswith("proven")
+    assert model.proof.is_repeatable
+    assert model.plan.ledger.outputs_bytes == 0, "trial runs are not counted"
     assert load(name, max_batch=1).max_batch == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("scaled", "s without a batch axis"),
+        ("counts", "n without a batch axis"),
+        ("gives_one_row", "a batch of 2 raised OutputError"),
+        ("only_small_batches", "a batch of 8 raised OutputError"),
+        ("mixes_rows", "row 0 of a batch of 2 is not what it is alone: y off by"),
+        ("barely_mixes_rows", "row 0 of a batch of 2 is not what it is alone: y off by"),
+        ("random", "the same input twice gave different answers"),
+        ("Remembering", "the same input twice gave different answers"),
+        ("above", "x, y without a batch axis"),
+    ],
+)
+def test_a_model_whose_batch_axis_is_none_runs_row_by_row_and_says_why(name, why, caplog):
+    with caplog.at_level(logging.WARNING, "broker.engine"):
+        model = load(name)
+    assert model.max_batch == 1
+    assert why in model.proof.batch
+    (record,) = caplog.records
+    assert record.because == model.proof.batch
+
+
+def test_what_a_batch_may_differ_is_the_operators_to_say():
+    assert load("barely_mixes_rows", batch_tolerance=0.01).max_batch == 8
+    assert load("mixes_rows", batch_tolerance=0.01).max_batch == 1
+
+
+@pytest.mark.parametrize(("name", "repeatable"), [("doubles", True), ("random", False), ("Remembering", False)])
+def test_a_model_that_answers_the_same_input_differently_is_found(name, repeatable):
+    assert load(name).proof.is_repeatable is repeatable
+
+
+def test_a_model_that_writes_into_its_input_is_refused_or_given_a_copy():
+    error = refusal("writes_into_its_input")
+    assert (error.code, error.path) == (Code.INPUT_MODIFIED, "m.x")
+    model = load("writes_into_its_input", private_inputs=True)
+    x, y = torch.ones(2, 4), torch.zeros(2, 4)
+    model.plan.run([x], [y])
+    assert x.eq(1).all()
+    assert y.eq(2).all()
+    assert model.plan.ledger.inputs_bytes == 32
+
+
+def test_a_uniform_input_does_not_keep_rows_apart():
+    model = load("scaled", uniform=frozenset({"s"}))
+    assert (model.max_batch, model.uniform) == (8, (1,))
+
+
+@pytest.mark.parametrize(
+    "said", [{"uniform": frozenset({"x"})}, {"uniform": frozenset({"z"})}, {"ranges": {"z": (0, 1)}}]
+)
+def test_what_an_operator_says_of_inputs_that_are_not_so(said):
+    assert refusal("scaled", **said).code == Code.CONFIG_INVALID
+
+
+def test_rows_that_lie_apart_are_given_only_to_a_model_that_was_seen_to_take_them():
+    assert not load("sorted_rows").proof.accepts_strides
+    assert load("sorted_rows").max_batch == 8
+    assert not load("doubles").proof.accepts_strides, "its rows never lie apart, so nobody asked"
+
+
+def test_values_between_the_ends_of_the_declared_range():
+    assert refusal("embedding").code == Code.SIGNATURE_MISMATCH
+    assert load("embedding", ranges={"ids": (100, 109)}).max_batch == 8
+
+
+def test_zero_copy_can_be_required():
+    error = refusal("doubles", require_zero_copy=True)
+    assert (error.code, error.path) == (Code.ZERO_COPY_IMPOSSIBLE, "m.y")
 
 
 @pytest.mark.parametrize(
     ("name", "path", "text"),
     [
         ("wrong_shape", "m.outputs[0]", "float32[1, 3]"),
-        ("wrong_only_for_two", "m.outputs[0]", "float32[1, 4], its signature says float32[2, 4]"),
-        ("only_small_batches", "m.outputs[0]", "float32[4, 4], its signature says float32[8, 4]"),
         ("wrong_dtype", "m.outputs[0]", "float64"),
-        ("raising", "m", "a trial run on 1 rows of zeros raised RuntimeError"),
+        ("raising", "m", "a trial run of one row raised RuntimeError"),
     ],
 )
 def test_a_trial_run_that_gives_something_else(name, path, text):
@@ -95,19 +222,20 @@ def test_a_trial_run_that_gives_something_else(name, path, text):
 @pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "x" * 129, "\u00e9"])
 def test_names_that_are_refused(name):
     with pytest.raises(RingbrokerError) as caught:
-        models.load(name, f"{__name__}:doubles", max_batch=8, threads=1)
+        models.load(ModelConfig(name=name, source=f"{__name__}:doubles"), threads=1)
     assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, name)
 
 
 def test_sources_that_are_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for source in ("absent.pt2", str(tmp_path / "absent"), str(tmp_path), "package.module:", ":factory", "1a:b"):
-        error = refusal(None, source=source)
-        assert (error.code, error.path) == (Code.MODEL_NOT_FOUND, source)
+    for source in ("absent.pt2", str(tmp_path / "absent"), "package.module:", ":factory", "1a:b"):
+        with pytest.raises(RingbrokerError) as caught:
+            load_model(source)
+        assert (caught.value.code, caught.value.path) == (Code.MODEL_NOT_FOUND, source)
 
 
 def test_a_factory_beside_the_operator_is_found(tmp_path, monkeypatch):
     (tmp_path / "rb_beside.py").write_text("from tests.unit.broker.engine.test_models import doubles as factory\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
-    assert load(None, source="rb_beside:factory").source == "rb_beside:factory"
+    assert load_model("rb_beside:factory").config.source == "rb_beside:factory"

@@ -8,9 +8,11 @@ from broker.engine.signature import (
     checked,
     declare,
     dynamic_dims,
-    is_batchable,
+    open_axes,
+    open_dims,
     parse_tensor,
     sample_of,
+    without_batch_axis,
     written,
 )
 from ringbuf.dtypes import DTYPES
@@ -96,7 +98,8 @@ def test_parse_refuses_nothing_at_all():
         ({"a b": "F32[4]"}, {"y": "F32[4]"}, {}, "a b"),
         ({".x": "F32[4]"}, {"y": "F32[4]"}, {}, ".x"),
         ({"x" * 129: "F32[4]"}, {"y": "F32[4]"}, {}, "x" * 129),
-        ({"x": "F32[batch,4]"}, {"y": "F32[batch,seq]"}, {}, "y"),
+        ({"x": "F32[batch,4]"}, {"y": "F32[batch,seq]"}, {}, "y"),  # open, and its maximum is not declared
+        ({"x": "F32[batch,4]"}, {"y": "F32[batch,seq]"}, {"seq": 2**31}, "seq"),
         ({"x": "F32[seq]"}, {"y": "F32[4]"}, {"seq": 0}, "seq"),
         ({"x": "F32[seq]"}, {"y": "F32[4]"}, {"other": 3}, "other"),
         ({"x": "F32[batch,seq]"}, {"y": "F32[4]"}, {"batch": 3}, "batch"),
@@ -119,9 +122,18 @@ def test_declare():
     assert signature.dims == {"seq": 256, "heads": None}
     assert dynamic_dims(signature.inputs) == ["seq", "heads"]
     assert [sample_of(tensor) for tensor in signature.inputs] == [("seq",), ("seq", "heads")]
-    assert is_batchable(signature)
-    assert not is_batchable(declare({"x": "F32[batch]", "scale": "F32[]"}, {"y": "F32[batch]"}))
-    assert not is_batchable(declare({"x": "F32[batch]"}, {"y": "F32[]"}))
+    assert without_batch_axis(signature) == []
+    scaled = declare({"x": "F32[batch]", "scale": "F32[]"}, {"y": "F32[batch]"})
+    assert without_batch_axis(scaled) == ["scale"]
+    assert without_batch_axis(scaled, {"scale"}) == []
+    assert without_batch_axis(declare({"x": "F32[batch]"}, {"y": "F32[]"}), {"y"}) == ["y"]
+
+
+def test_a_dim_of_an_output_that_is_no_inputs_is_open():
+    signature = declare({"x": "F32[batch,seq]"}, {"y": "F32[batch,n,seq,m]", "z": "F32[batch]"}, {"n": 5, "m": 1})
+    assert open_dims(signature) == {"n", "m"}
+    assert [open_axes(tensor, signature) for tensor in signature.outputs] == [{1, 3}, frozenset()]
+    assert signature.dims == {"seq": None, "n": 5, "m": 1}
 
 
 def test_the_limits_themselves_are_allowed():

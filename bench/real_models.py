@@ -1,0 +1,27 @@
+"""The examples' models, for the benchmarks: made once per run, served as an operator would serve them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.harness import ROOT
+
+REAL = ("score", "classify", "embed")
+_MAXIMA = {"embed": {"seq": 32}}
+
+
+def make(folder: Path) -> None:
+    """Make their files."""
+    subprocess.run([sys.executable, "-m", "examples.models", *REAL, "--out", folder], cwd=ROOT, check=True)
+
+
+def serve_arguments(folder: Path, model: str) -> list[str]:
+    """What `broker serve` is told."""
+    return [f"{model}={folder / model}"]
+
+
+def maxima_of(model: str) -> dict[str, int]:
+    """The dims of a ring whose every row is a full one."""
+    return _MAXIMA.get(model, {})

@@ -1,0 +1,185 @@
+"""What trial runs find out about a model at load (DESIGN section 6).
+
+Rows run alone are the truth. A batch axis is proven when rows of a batch give what they give alone; the model accepts
+strides when rows that lie apart do. Whatever is not proven is not used: the model is served more slowly, never wrongly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from broker.engine import signature as signatures
+from broker.engine.compare import disagreement
+from broker.engine.config import ModelConfig
+from broker.engine.plan import Plan, Prepared, Shape
+from broker.engine.probe import Probe
+from broker.engine.tensors import pack, rows_first, spread
+from ringbuf.errors import Code, RingbrokerError
+from ringbuf.wire.messages import Signature, Tensor
+
+Arrange = Callable[[torch.Tensor, int | None], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was found out."""
+
+    max_batch: int
+    """The most rows of one forward call."""
+    batch: str
+    """Why so many, for people."""
+    is_repeatable: bool
+    """Whether the same input twice gave the same answer: not so with state inside, or random numbers."""
+    accepts_strides: bool
+    """Whether rows that lie apart, or a batch axis that is not first, may be given as they are."""
+
+
+class Trial:
+    """Runs a plan on probe inputs."""
+
+    def __init__(self, plan: Plan, signature: Signature, probe: Probe, name: str) -> None:
+        self._plan = plan
+        self._signature = signature
+        self._probe = probe
+        self._name = name
+
+    def prove(self, prepared: Prepared, config: ModelConfig) -> Proof:
+        """Try everything; raises `RingbrokerError` SIGNATURE_MISMATCH, or INPUT_MODIFIED."""
+        is_repeatable = all(self._try_alone(sizes) for sizes in self._probe.sizes())
+        max_batch, why = self._bound_batch(prepared, config, is_repeatable)
+        if max_batch > 1 and (lie := self._refute_batch(max_batch, config.batch_tolerance)) is not None:
+            max_batch, why = 1, lie
+        strides = is_repeatable and self._plan.accepts_strides and self._has_strided_rows()
+        return Proof(
+            max_batch, why, is_repeatable, strides and self._refute_strides(max_batch, config.batch_tolerance) is None
+        )
+
+    def _try_alone(self, sizes: Mapping[str, int]) -> bool:
+        """Run one row, twice; say whether the answers were the same."""
+        inputs = self._probe.inputs(1, sizes)
+        before = [tensor.clone() for tensor in inputs]
+        try:
+            first = self._run(inputs, 1, sizes)
+            for tensor, was, now in zip(self._signature.inputs, before, inputs, strict=True):
+                if disagreement(now, was, 0.0) is not None:
+                    raise RingbrokerError(
+                        Code.INPUT_MODIFIED,
+                        "the model writes into this input, which is the client's memory; serve it with private inputs, "
+                        "on a counted copy, or mend it",
+                        f"{self._name}.{tensor.name}",
+                    )
+            again = self._run(inputs, 1, sizes)
+        except RingbrokerError as error:
+            if error.code == Code.INPUT_MODIFIED:
+                raise
+            path = f"{self._name}.{error.path}" if error.path else self._name
+            raise RingbrokerError(Code.SIGNATURE_MISMATCH, error.text, path) from error
+        except (Exception, SystemExit) as error:
+            text = (
+                f"a trial run of one row raised {told(error)}; if its inputs' values were wrong, declare their ranges"
+            )
+            raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, self._name) from error
+        return all(disagreement(b, a) is None for a, b in zip(first, again, strict=True))
+
+    def _bound_batch(self, prepared: Prepared, config: ModelConfig, is_repeatable: bool) -> tuple[int, str]:
+        """The most rows that anybody allows, and who."""
+        if names := signatures.without_batch_axis(self._signature, config.uniform):
+            return 1, f"{', '.join(names)} without a batch axis"
+        if of_values := sorted(signatures.open_dims(self._signature) - prepared.computed_dims):
+            return 1, f"the size of {', '.join(of_values)} depends on values"
+        if not is_repeatable:
+            return 1, "the same input twice gave different answers"
+        limit = min(config.max_batch, prepared.max_batch or config.max_batch)
+        return limit, "proven: rows of a batch equal rows alone" if limit > 1 else "max_batch is 1"
+
+    def _refute_batch(self, max_batch: int, tolerance: float | None) -> str | None:
+        """Say what is wrong with the batch axis; None where nothing was found. Runs every power of two up to
+        `max_batch`, which also warms those sizes up.
+        """
+        for sizes in self._probe.sizes():
+            alone = self._alone(min(max_batch, 3), sizes)
+            for rows in _batch_sizes(max_batch) if sizes == self._probe.sizes()[0] else (min(2, max_batch),):
+                try:
+                    together = self._run(self._probe.inputs(rows, sizes), rows, sizes)
+                except (Exception, SystemExit) as error:
+                    return f"a batch of {rows} raised {told(error)}"
+                for row in range(min(rows, len(alone))):
+                    for tensor, found, expected in zip(self._signature.outputs, together, alone[row], strict=True):
+                        wrong = disagreement(_row(found, tensor, row), expected, tolerance)
+                        if wrong is not None:
+                            return f"row {row} of a batch of {rows} is not what it is alone: {tensor.name} {wrong}"
+        return None
+
+    def _has_strided_rows(self) -> bool:
+        tensors = (*self._signature.inputs, *self._signature.outputs)
+        return bool(self._signature.dims) or any(tensor.batch_axis not in (0, None) for tensor in tensors)
+
+    def _refute_strides(self, max_batch: int, tolerance: float | None) -> str | None:
+        rows = min(2, max_batch)
+        for sizes in self._probe.sizes():
+            alone = self._alone(rows, sizes)
+            try:
+                together = self._run(self._probe.inputs(rows, sizes), rows, sizes, spread)
+            except (Exception, SystemExit) as error:
+                return f"rows that lie apart raised {told(error)}"
+            for row in range(rows):
+                for tensor, found, expected in zip(self._signature.outputs, together, alone[row], strict=True):
+                    if (wrong := disagreement(_row(found, tensor, row), expected, tolerance)) is not None:
+                        return f"rows that lie apart: {tensor.name} {wrong}"
+        return None
+
+    def _alone(self, rows: int, sizes: Mapping[str, int]) -> list[list[torch.Tensor]]:
+        """The outputs of each of the first `rows` rows, run by itself."""
+        inputs = self._probe.inputs(rows, sizes)
+        return [
+            self._run(
+                [_row(value, tensor, row) for tensor, value in zip(self._signature.inputs, inputs, strict=True)],
+                1,
+                sizes,
+            )
+            for row in range(rows)
+        ]
+
+    def _run(
+        self, inputs: Sequence[torch.Tensor], rows: int, sizes: Mapping[str, int], arrange: Arrange | None = None
+    ) -> list[torch.Tensor]:
+        """Run, and return the outputs at the sizes that they came in."""
+        outputs = self._probe.outputs(rows, sizes)
+        ins = list(self._arranged(inputs, self._signature.inputs, arrange))
+        outs = list(self._arranged(outputs, self._signature.outputs, arrange))
+        shapes = self._plan.run(ins, outs)
+        if shapes is None:
+            return outs
+        return [
+            _cut(output, tensor, shape)
+            for output, tensor, shape in zip(outs, self._signature.outputs, shapes, strict=True)
+        ]
+
+    def _arranged(
+        self, tensors: Sequence[torch.Tensor], declared: Sequence[Tensor], arrange: Arrange | None
+    ) -> Iterator[torch.Tensor]:
+        for value, tensor in zip(tensors, declared, strict=True):
+            yield value.contiguous() if arrange is None else arrange(value, tensor.batch_axis)
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _batch_sizes(max_batch: int) -> list[int]:
+    return [*(1 << power for power in range(1, max_batch.bit_length()) if 1 << power < max_batch), max_batch]
+
+
+def _row(value: torch.Tensor, tensor: Tensor, row: int) -> torch.Tensor:
+    """One row, its batch axis kept; a tensor without one is every row's."""
+    return value if tensor.batch_axis is None else value.narrow(tensor.batch_axis, row, 1)
+
+
+def _cut(output: torch.Tensor, tensor: Tensor, sample: Shape) -> torch.Tensor:
+    cut = pack(rows_first(output, tensor.batch_axis), sample)
+    return cut[0] if tensor.batch_axis is None else cut.movedim(0, tensor.batch_axis)

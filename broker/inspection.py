@@ -1,0 +1,99 @@
+"""What there is to know about a loaded model before it is served: `broker inspect`, and a line at the start.
+
+Bytes are for the maxima that the model has; a dim that is left open by the model counts as 1, and is said so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from broker.config import ServeConfig
+from broker.engine.models import Model
+from broker.engine.signature import Shape, dynamic_dims, sample_of, written
+from broker.ring import slots_for
+from ringbuf.layout import tensor_bytes
+from ringbuf.wire.messages import Tensor
+
+
+def inspect(model: Model, config: ServeConfig) -> dict[str, Any]:
+    """Everything about a model, as JSON."""
+    signature, proof, plan = model.signature, model.proof, model.plan
+    tensors = (*signature.inputs, *signature.outputs)
+    slot_bytes = sum(_row_bytes(tensor, signature.dims) for tensor in tensors)
+    strided = bool(signature.dims) or any(tensor.batch_axis not in (0, None) for tensor in tensors)
+    return {
+        "name": model.name,
+        "version": model.version,
+        "source": model.config.source,
+        "inputs": [
+            _tensor(tensor, signature.dims) | {"uniform": index in model.uniform}
+            for index, tensor in enumerate(signature.inputs)
+        ],
+        "outputs": [
+            _tensor(tensor, signature.dims) | {"in_place": route.in_place, "why": route.why}
+            for tensor, route in zip(signature.outputs, plan.routes, strict=True)
+        ],
+        "max_batch": proof.max_batch,
+        "batch": proof.batch,
+        "is_repeatable": proof.is_repeatable,
+        "rows_apart": _rows_apart(model) if strided else None,
+        "private_inputs": model.config.private_inputs,
+        "slot_bytes": slot_bytes,
+        "unbounded_dims": [dim for dim, most in signature.dims.items() if most is None],
+        "default_slots": slots_for(slot_bytes, config.default_slots),
+    }
+
+
+def as_lines(found: dict[str, Any]) -> list[str]:
+    """The same for people."""
+    lines = [f"{found['name']}  version {found['version']}  from {found['source']}"]
+    for tensor in found["inputs"]:
+        uniform = "; uniform: one value for all rows of a batch" if tensor["uniform"] else ""
+        lines.append(
+            f"  in   {tensor['name']}: {tensor['tensor']}{_dims(tensor)}; stride {tensor['stride']} bytes{uniform}"
+        )
+    for tensor in found["outputs"]:
+        how = "in place" if tensor["in_place"] else "copied"
+        lines.append(f"  out  {tensor['name']}: {tensor['tensor']}{_dims(tensor)}; {how}: {tensor['why']}")
+    lines.append(f"  batch      up to {found['max_batch']} rows ({found['batch']})")
+    if not found["is_repeatable"]:
+        lines.append(
+            "  state      the same input twice gave different answers: it keeps state, or draws random numbers"
+        )
+    if found["rows_apart"] is not None:
+        lines.append(f"  rows that lie apart or are permuted: {found['rows_apart']}")
+    if found["private_inputs"]:
+        lines.append("  inputs     copied to private memory, because the operator said so")
+    unbounded = "".join(f", with {dim} = 1" for dim in found["unbounded_dims"])
+    lines.append(
+        f"  ring       {found['slot_bytes']} bytes a slot{unbounded}; {found['default_slots']} slots by default"
+    )
+    return lines
+
+
+def _rows_apart(model: Model) -> str:
+    if model.proof.accepts_strides:
+        return "one call, as they are"
+    if model.max_batch == 1:
+        return "one by one, as all rows"
+    return "one call, copied together" if model.gathers else "one by one"
+
+
+def _tensor(tensor: Tensor, dims: dict[str, int | None]) -> dict[str, Any]:
+    return {
+        "name": tensor.name,
+        "tensor": written(tensor),
+        "dims": {dim: dims[dim] for dim in dynamic_dims((tensor,))},
+        "stride": _row_bytes(tensor, dims),
+    }
+
+
+def _row_bytes(tensor: Tensor, dims: dict[str, int | None]) -> int:
+    sample: Shape = tuple((dims[dim] or 1) if isinstance(dim, str) else dim for dim in sample_of(tensor))
+    return tensor_bytes(tensor.dtype, sample)
+
+
+def _dims(tensor: dict[str, Any]) -> str:
+    return "".join(
+        f", {dim} {'of any size' if most is None else f'up to {most}'}" for dim, most in tensor["dims"].items()
+    )

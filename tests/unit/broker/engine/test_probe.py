@@ -1,0 +1,82 @@
+"""Probe inputs: the same every time, different from row to row, within their ranges."""
+
+import pytest
+import torch
+
+from broker.engine.config import ModelConfig
+from broker.engine.probe import Probe
+from broker.engine.signature import declare
+from broker.engine.tensors import TORCH_DTYPES
+from ringbuf.dtypes import DTYPES
+from ringbuf.errors import Code, RingbrokerError
+
+
+def probe(inputs, outputs=None, maxima=None, minima=None, examples=None, **said):
+    signature = declare(inputs, outputs or {"y": "F32[batch]"}, maxima or {})
+    return Probe(signature, ModelConfig(name="m", source="f", **said), minima, examples)
+
+
+def test_rows_are_the_same_in_every_batch_and_differ_from_each_other():
+    made = probe({"x": "F32[batch,50]", "state": "F32[2,batch,50]"})
+    (two, state_two), (five, state_five) = made.inputs(2, {}), made.inputs(5, {})
+    assert torch.equal(two, five[:2])
+    assert torch.equal(state_two, state_five[:, :2])
+    assert not torch.equal(five[0], five[1])
+    assert not torch.equal(five[0], state_five[0, 0])
+    assert torch.equal(made.inputs(5, {})[0], five)
+
+
+def test_an_input_without_a_batch_axis_has_one_value():
+    x, rate = probe({"x": "F32[batch]", "rate": "I64[]"}, ranges={"rate": (16000, 16000)}).inputs(3, {})
+    assert (x.shape, rate.shape, rate.item()) == ((3,), (), 16000)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_dtype(dtype):
+    made = probe({"x": f"{dtype}[batch,200]"}, {"y": f"{dtype}[batch,2]"})
+    (x,) = made.inputs(2, {})
+    (y,) = made.outputs(2, {})
+    assert x.dtype == y.dtype == TORCH_DTYPES[dtype]
+    values = set(x.double().flatten().tolist())
+    if x.dtype.is_floating_point:
+        assert -1 <= min(values) < -0.9
+        assert 0.9 < max(values) <= 1
+    else:
+        assert values == {0, 1}
+
+
+def test_ranges_are_the_operators_then_the_examples():
+    examples = (torch.tensor([[3, 9]]), torch.tensor([[0.25, 0.5, float("nan")]]))
+    shapes = {"ids": "I64[batch,300]", "x": "F32[batch,300]"}
+    ids, x = probe(shapes, examples=examples).inputs(1, {})
+    assert set(ids.flatten().tolist()) == set(range(3, 10))
+    assert 0.25 <= x.min() < 0.3 < 0.45 < x.max() <= 0.5
+    ids, x = probe(shapes, examples=examples, ranges={"ids": (5, 5)}).inputs(1, {})
+    assert set(ids.flatten().tolist()) == {5}
+
+
+@pytest.mark.parametrize("said", [{"ranges": {"z": (0, 1)}}, {"uniform": frozenset({"z"})}])
+def test_inputs_that_there_are_not(said):
+    with pytest.raises(RingbrokerError) as caught:
+        probe({"x": "F32[batch]"}, **said)
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "z")
+
+
+@pytest.mark.parametrize(
+    ("maxima", "minima", "sizes"),
+    [
+        ({}, {}, [{"h": 2, "w": 2}, {"h": 3, "w": 4}]),
+        ({"h": 1}, {}, [{"h": 1, "w": 2}, {"h": 1, "w": 4}]),
+        ({"h": 1, "w": 2}, {}, [{"h": 1, "w": 2}]),
+        ({"h": 9}, {"h": 8, "w": 16}, [{"h": 8, "w": 16}, {"h": 9, "w": 18}]),
+    ],
+)
+def test_sizes_to_try(maxima, minima, sizes):
+    made = probe({"x": "F32[batch,h,w]"}, maxima=maxima, minima=minima)
+    assert made.sizes() == sizes
+    assert [made.inputs(2, size)[0].shape for size in sizes] == [(2, size["h"], size["w"]) for size in sizes]
+
+
+def test_open_dims_of_outputs_are_at_their_maximum():
+    made = probe({"x": "F32[batch,seq]"}, {"y": "F32[batch,n,seq]"}, {"n": 7, "seq": 9})
+    assert made.outputs(2, {"seq": 3, "n": 2})[0].shape == (2, 7, 3)
