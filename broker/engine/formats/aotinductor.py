@@ -191,8 +191,9 @@ def _check_machine(metadata: Mapping[str, Any], path: Path) -> None:
         has = set(_CPUINFO.read_text().split())
     except OSError:
         return
-    lacking = [word for word in str(metadata.get("AOTI_CPU_ISA", "")).split() if _CPU_FLAGS.get(word, "fpu") not in has]
-    if lacking and "fpu" in has:  # x86; elsewhere the words are others
+    wanted = str(metadata.get("AOTI_CPU_ISA", "")).split()
+    lacking = [word for word, flag in _CPU_FLAGS.items() if word in wanted and flag not in has]
+    if lacking:
         raise _invalid(f"it was compiled for a CPU with {', '.join(lacking)}, which this one lacks", path)
 
 

@@ -73,6 +73,9 @@ def _look(path: Path) -> File:
         return File(path, head, [])
     try:
         with zipfile.ZipFile(path) as archive:
+            # An exported program holds archives. Where its own index is cut off, that of the last one is found.
+            if min((info.header_offset for info in archive.infolist()), default=0) > 0:
+                raise zipfile.BadZipFile("its index is missing")
             return File(path, head, archive.namelist())
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         text = f"the file is truncated or corrupt: {error}"
@@ -112,7 +115,10 @@ def _is_weights(file: File) -> bool:
 
 
 def _is_onnx(file: File) -> bool:
-    return bool(_onnx().is_onnx(file.path))
+    try:
+        return bool(_onnx().is_onnx(file.path))
+    except ImportError:  # without its packages, only the name of a file can tell
+        return file.path.suffix == ".onnx"
 
 
 def _is_pickle(file: File) -> bool:
@@ -120,7 +126,11 @@ def _is_pickle(file: File) -> bool:
 
 
 def _prepare_onnx(path: Path, config: ModelConfig) -> Prepared:
-    return cast("Prepared", _onnx().prepare(path, config))
+    try:
+        return cast("Prepared", _onnx().prepare(path, config))
+    except ImportError as error:
+        text = f"ONNX models need packages that are not installed ({error}): pip install 'ringbroker[onnx]'"
+        raise RingbrokerError(Code.RUNTIME_MISSING, text, str(path)) from error
 
 
 def _onnx() -> ModuleType:
