@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.stats import Stats
 from ringbuf.errors import RingbrokerError
 from ringbuf.wire import messages
-from ringbuf.wire.messages import NOTHING, append_frame
+from ringbuf.wire.messages import NO_ERROR_EXTRA, ErrorExtra, append_frame
 
 _TEXT_CHARS = 4096  # messages.json: the longest text of an ERROR
 
@@ -14,4 +14,5 @@ def append_error(out: bytearray, stats: Stats, request_id: int | None, error: Ri
     """Append the ERROR for `error` to `out`; `request_id` is None where it belongs to no request."""
     stats.errors[error.code] += 1
     text = error.text if len(error.text) <= _TEXT_CHARS else error.text[: _TEXT_CHARS - 3] + "..."
-    append_frame(out, messages.Error(request_id, error.code, text, error.path, error.retry_after_ms, NOTHING))
+    extra = NO_ERROR_EXTRA if error.needed_bytes is None else ErrorExtra(error.needed_bytes)
+    append_frame(out, messages.Error(request_id, error.code, text, error.path, error.retry_after_ms, extra))

@@ -6,7 +6,7 @@ import "strconv"
 // Code is itself an error, so that errors.Is(err, ringbroker.CodeUnknownModel) works.
 type Code uint16
 
-// The codes of the protocol. Those of the ranges 3101 to 3106 and 6101 to 6102 are printed by the broker command and
+// The codes of the protocol. Those of the ranges 3101 to 3199 and 6101 to 6199 are printed by the broker command and
 // never reach a client.
 const (
 	CodeFrameTooLarge      Code = 1001 // a frame's length is over 65536 bytes
@@ -31,6 +31,8 @@ const (
 	CodeAttachFailed     Code = 2011 // the client could not open or map the segment; it says so in ATTACHED
 	CodeLeaseReleased    Code = 2012 // a lease was used or released after its release
 	CodeLeaseBusy        Code = 2013 // a lease was used while its last request is still in flight
+	CodeUniformMismatch  Code = 2014 // the rows of a request differ in an input that the operator declared uniform
+	CodeInvalidBool      Code = 2015 // a byte of a BOOL input is neither 0 nor 1
 
 	CodeUnknownModel       Code = 3001 // the broker serves no model of that name
 	CodeUnknownVersion     Code = 3002 // the model has no such version
@@ -44,6 +46,11 @@ const (
 	CodeFactoryFailed      Code = 3104 // the factory raised, or returned something that is not callable
 	CodeSignatureInvalid   Code = 3105 // the model's inputs and outputs are not declared, are declared wrongly, or use what the broker cannot serve
 	CodeSignatureMismatch  Code = 3106 // a trial run of the model did not give the outputs that its signature declares
+	CodeInputModified      Code = 3107 // the model writes into its inputs, which are the client's memory
+	CodeZeroCopyImpossible Code = 3108 // a result of the model must be copied, and the operator requires that none is
+	CodePickleRefused      Code = 3109 // the file is a pickled module, which runs the code it holds when it is loaded, and the operator did not allow it
+	CodeRuntimeMissing     Code = 3110 // a package that runs models of this kind is not installed
+	CodeConfigInvalid      Code = 3111 // what the operator says about a model has an unknown key, a value of the wrong type, or contradicts its file
 
 	CodeDeadlineExceeded   Code = 4001 // the deadline passed before the request was run
 	CodeCancelled          Code = 4002 // the request was cancelled, or its ring closed, before it was run
@@ -58,6 +65,7 @@ const (
 
 	CodeModelFailed    Code = 5001 // the model raised; the text names the type of what it raised
 	CodeOutputMismatch Code = 5002 // the model gave outputs of another number, dtype or shape than its signature says
+	CodeOutputTooLarge Code = 5003 // an output whose size depends on values is larger than its plane; extra.needed_bytes is what one row of it needs
 
 	CodeBrokerLost    Code = 6001 // the connection ended, or could not be made; the next call connects again
 	CodeClientClosed  Code = 6002 // the client or the ring was closed by its owner
@@ -96,6 +104,8 @@ var codes = map[Code]struct {
 	CodeAttachFailed:       {"ATTACH_FAILED", false},
 	CodeLeaseReleased:      {"LEASE_RELEASED", false},
 	CodeLeaseBusy:          {"LEASE_BUSY", false},
+	CodeUniformMismatch:    {"UNIFORM_MISMATCH", false},
+	CodeInvalidBool:        {"INVALID_BOOL", false},
 	CodeUnknownModel:       {"UNKNOWN_MODEL", false},
 	CodeUnknownVersion:     {"UNKNOWN_VERSION", false},
 	CodeUnknownDim:         {"UNKNOWN_DIM", false},
@@ -108,6 +118,11 @@ var codes = map[Code]struct {
 	CodeFactoryFailed:      {"FACTORY_FAILED", false},
 	CodeSignatureInvalid:   {"SIGNATURE_INVALID", false},
 	CodeSignatureMismatch:  {"SIGNATURE_MISMATCH", false},
+	CodeInputModified:      {"INPUT_MODIFIED", false},
+	CodeZeroCopyImpossible: {"ZERO_COPY_IMPOSSIBLE", false},
+	CodePickleRefused:      {"PICKLE_REFUSED", false},
+	CodeRuntimeMissing:     {"RUNTIME_MISSING", false},
+	CodeConfigInvalid:      {"CONFIG_INVALID", false},
 	CodeDeadlineExceeded:   {"DEADLINE_EXCEEDED", false},
 	CodeCancelled:          {"CANCELLED", false},
 	CodeSHMFull:            {"SHM_FULL", true},
@@ -120,6 +135,7 @@ var codes = map[Code]struct {
 	CodeSHMUnavailable:     {"SHM_UNAVAILABLE", false},
 	CodeModelFailed:        {"MODEL_FAILED", false},
 	CodeOutputMismatch:     {"OUTPUT_MISMATCH", false},
+	CodeOutputTooLarge:     {"OUTPUT_TOO_LARGE", false},
 	CodeBrokerLost:         {"BROKER_LOST", true},
 	CodeClientClosed:       {"CLIENT_CLOSED", false},
 	CodeNotSupported:       {"NOT_SUPPORTED", false},

@@ -22,6 +22,8 @@ type Error struct {
 	Text       string        // for people; it may change
 	Path       string        // the field that is wrong, such as inputs[1].shape[2], or ""
 	RetryAfter time.Duration // the broker's hint, or 0
+	// NeededBytes comes with OUTPUT_TOO_LARGE: what one row of that output needs. It is 0 elsewhere.
+	NeededBytes int64
 
 	cause error
 }
@@ -88,6 +90,9 @@ func told(f *wire.Failure) *Error {
 	}
 	if f.RetryAfterMS.Set {
 		e.RetryAfter = time.Duration(min(f.RetryAfterMS.Value, uint64(24*time.Hour/time.Millisecond))) * time.Millisecond
+	}
+	if f.Extra.NeededBytes.Set {
+		e.NeededBytes = int64(f.Extra.NeededBytes.Value)
 	}
 	if e.Code == CodeDeadlineExceeded {
 		e.cause = context.DeadlineExceeded

@@ -114,12 +114,19 @@ class InferExtra(Struct, frozen=True, omit_defaults=True):
     trace: Name | None = None
 
 
+class ErrorExtra(Struct, frozen=True, omit_defaults=True):
+    """Extra of ERROR: `needed_bytes` is what one row of the output needs that was larger than its plane."""
+
+    needed_bytes: U53 | None = None
+
+
 class Nothing(Struct, frozen=True):
     """A map of which no key is defined yet."""
 
 
 NOTHING = Nothing()
 NO_INFER_EXTRA = InferExtra()
+NO_ERROR_EXTRA = ErrorExtra()
 
 
 class Message(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -183,7 +190,7 @@ class Error(Message, tag=64):
     text: Text
     path: Text | None
     retry_after_ms: U53 | None
-    extra: Nothing
+    extra: ErrorExtra
 
 
 class Welcome(Message, tag=65):
@@ -258,8 +265,7 @@ _broker_decoder = msgspec.msgpack.Decoder(BrokerMessage)
 _items_decoder = msgspec.msgpack.Decoder(tuple[msgspec.Raw, ...])
 
 # What msgspec raises for bytes that are not one msgpack value; ValidationError, for a value that is no message, is
-# among
-# its subclasses and is told apart first.
+# among its subclasses and is told apart first.
 _NOT_MSGPACK = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 

@@ -30,6 +30,7 @@ None, and `is_retryable`. The classes:
         ShmFull
       ExecutionError            5xxx
         ModelFailed             the model raised
+        OutputTooLarge          an output did not fit into its plane: `needed_bytes`
       LifecycleError            6xxx
         BrokerLost              also a ConnectionError; retryable, the next call connects again
         ClientClosed
@@ -55,6 +56,7 @@ from ringbroker.errors import (
     ModelError,
     ModelFailed,
     NotSupported,
+    OutputTooLarge,
     ProtocolError,
     RingError,
     ShmFull,
@@ -88,6 +90,7 @@ __all__ = [
     "ModelError",
     "ModelFailed",
     "NotSupported",
+    "OutputTooLarge",
     "ProtocolError",
     "Result",
     "RingError",

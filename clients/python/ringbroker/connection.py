@@ -17,7 +17,7 @@ from time import monotonic_ns
 from typing import TypeVar
 
 from ringbroker.call import Answer, Call
-from ringbroker.errors import BrokerLost, ClientClosed, Error, error_of, fresh
+from ringbroker.errors import BrokerLost, ClientClosed, Error, error_of, fresh, told
 from ringbroker.protocol import Protocol
 from ringbroker.reader import Reader
 from ringbuf.errors import Code
@@ -93,7 +93,7 @@ class Connection:
         if isinstance(answer, kind):
             return answer
         if isinstance(answer, messages.Error):
-            raise error_of(answer.code, answer.text, answer.path, answer.retry_after_ms)
+            raise told(answer)
         if isinstance(answer, Error):
             raise fresh(answer)
         raise self.refuse(f"{type(answer).__name__} answers what asked for {kind.__name__}")

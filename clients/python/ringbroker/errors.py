@@ -7,10 +7,14 @@ The tree is in the docstring of `ringbroker`. A code that this version does not 
 from __future__ import annotations
 
 from ringbuf.errors import Code, RingbrokerError, name_of
+from ringbuf.wire import messages
 
 
 class Error(RingbrokerError):
-    """The base of everything that this package raises on purpose: `code`, `text`, `path`, `is_retryable`."""
+    """The base of everything that this package raises on purpose: `code`, `text`, `path`, `is_retryable`.
+
+    `retry_after_ms` is the broker's hint, or None. `needed_bytes` is an OutputTooLarge's, and None elsewhere.
+    """
 
 
 class ProtocolError(Error):
@@ -81,6 +85,13 @@ class ModelFailed(ExecutionError):
     """The model raised; the text names the type of what it raised."""
 
 
+class OutputTooLarge(ExecutionError):
+    """An output did not fit into its plane; `needed_bytes` is what one row of it needs.
+
+    A ring with a larger maximum for its open dim may take it (`Client.open`, `maxima`).
+    """
+
+
 class LifecycleError(Error):
     """6xxx: the broker or the connection is not in a state to answer."""
 
@@ -114,6 +125,7 @@ _BY_CODE: dict[int, type[Error]] = {
     Code.ACQUIRE_TIMEOUT: AcquireTimeout,
     Code.TIMEOUT: Timeout,
     Code.MODEL_FAILED: ModelFailed,
+    Code.OUTPUT_TOO_LARGE: OutputTooLarge,
     Code.BROKER_LOST: BrokerLost,
     Code.CLIENT_CLOSED: ClientClosed,
     Code.NOT_SUPPORTED: NotSupported,
@@ -130,16 +142,27 @@ _BY_RANGE: dict[int, type[Error]] = {
 }
 
 
-def error_of(code: int, text: str, path: str | None = None, retry_after_ms: int | None = None) -> Error:
+def error_of(
+    code: int,
+    text: str,
+    path: str | None = None,
+    retry_after_ms: int | None = None,
+    needed_bytes: int | None = None,
+) -> Error:
     """Make the exception of `code`: the class of its name, else of its range, else `Error`."""
     kind = _BY_CODE.get(code) or _BY_RANGE.get(code // 1000, Error)
-    return kind(code, text, path, retry_after_ms)
+    return kind(code, text, path, retry_after_ms, needed_bytes)
+
+
+def told(answer: messages.Error) -> Error:
+    """Make the exception of an ERROR."""
+    return error_of(answer.code, answer.text, answer.path, answer.retry_after_ms, answer.extra.needed_bytes)
 
 
 def fresh(error: RingbrokerError) -> Error:
     """Copy `error` for one raise: several threads may be told of one event, and a traceback belongs to one of them."""
-    return error_of(error.code, error.text, error.path, error.retry_after_ms)
+    return error_of(error.code, error.text, error.path, error.retry_after_ms, error.needed_bytes)
 
 
 __all__ = [name for name, value in list(globals().items()) if isinstance(value, type) and issubclass(value, Error)]
-__all__ += ["error_of", "fresh", "name_of"]
+__all__ += ["error_of", "fresh", "name_of", "told"]

@@ -14,7 +14,7 @@ from types import TracebackType
 import msgspec
 
 from ringbroker.call import LONGEST_S, Answer, Call, deadline_after
-from ringbroker.errors import Error, LeaseBusy, LeaseReleased, error_of, fresh
+from ringbroker.errors import Error, LeaseBusy, LeaseReleased, error_of, fresh, told
 from ringbroker.planes import Array, Arrays, Sample, fits
 from ringbroker.ring import Ring
 from ringbroker.rows import ID_AT, Rows, pack_u64_into
@@ -244,7 +244,7 @@ class Lease:
         if isinstance(answer, messages.Error):
             if self._ring.is_closed:
                 return self._ring.closed_error()
-            return error_of(answer.code, answer.text, answer.path, answer.retry_after_ms)
+            return told(answer)
         if isinstance(answer, Error):
             return fresh(answer)
         if isinstance(answer, messages.Result):

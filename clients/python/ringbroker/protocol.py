@@ -10,7 +10,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Generic, TypeVar
 
-from ringbroker.errors import Error, error_of
+from ringbroker.errors import Error, error_of, told
 from ringbuf.errors import Code, RingbrokerError, is_protocol_error
 from ringbuf.wire import messages
 from ringbuf.wire.framing import FrameReader
@@ -98,7 +98,7 @@ class Protocol(Generic[C]):
             answers.append((self.calls.pop(HELLO_ID), message))
         elif is_protocol_error(message.code):
             # Its id is often nil, and then nobody can say whose fault it was: every call in flight is told.
-            raise error_of(message.code, message.text, message.path, message.retry_after_ms)
+            raise told(message)
         elif message.id is not None:
             answers.append((self.calls.pop(message.id), message))
 

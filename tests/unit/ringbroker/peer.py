@@ -103,8 +103,8 @@ class Session:
         with contextlib.suppress(OSError), self.sending:
             self.socket.sendall(data)
 
-    def fail(self, number, code, path=None):
-        self.send(messages.Error(number, code, "because the test says so", path, None, messages.NOTHING))
+    def fail(self, number, code, path=None, extra=messages.NO_ERROR_EXTRA):
+        self.send(messages.Error(number, code, "because the test says so", path, None, extra))
 
     def hang_up(self):
         with contextlib.suppress(OSError):

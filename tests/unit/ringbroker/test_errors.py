@@ -9,6 +9,7 @@ import ringbroker
 from ringbroker import errors
 
 from ringbuf.errors import Code, RingbrokerError
+from ringbuf.wire import messages
 
 
 def test_docstring_shows_the_whole_tree():
@@ -37,10 +38,19 @@ def test_class_is_in_the_branch_of_its_range(code):
         5: ringbroker.ExecutionError,
         6: ringbroker.LifecycleError,
     }[code // 1000]
-    error = errors.error_of(code, "text", "path", 5)
+    error = errors.error_of(code, "text", "path", 5, 6)
     assert isinstance(error, branch)
     assert isinstance(error, RingbrokerError)
     assert (error.code, error.text, error.path, error.retry_after_ms) == (code, "text", "path", 5)
+    assert error.needed_bytes == 6
+
+
+def test_every_part_of_an_error_of_the_broker_is_told():
+    error = errors.told(messages.Error(1, Code.OUTPUT_TOO_LARGE, "why", "outputs[0]", 7, messages.ErrorExtra(640)))
+    assert isinstance(error, ringbroker.OutputTooLarge)
+    assert (error.text, error.path, error.retry_after_ms, error.needed_bytes) == ("why", "outputs[0]", 7, 640)
+    without = messages.Error(1, Code.OUTPUT_TOO_LARGE, "why", None, None, messages.NO_ERROR_EXTRA)
+    assert errors.told(without).needed_bytes is None
 
 
 def test_unknown_code_is_told_by_its_range():
@@ -57,10 +67,11 @@ def test_builtin_kinships():
 
 @pytest.mark.parametrize("code", [Code.BROKER_LOST, Code.TIMEOUT, Code.MODEL_FAILED])
 def test_text_and_copies(code):
-    error = errors.error_of(code, "why", "inputs[0]")
+    error = errors.error_of(code, "why", "inputs[0]", 5, 6)
     assert str(error) == f"{code.name}: why (at inputs[0])"
     for other in (pickle.loads(pickle.dumps(error)), copy.copy(error), errors.fresh(error)):
         assert (type(other), other.code, other.text, other.path) == (type(error), code, "why", "inputs[0]")
+        assert (other.retry_after_ms, other.needed_bytes) == (5, 6)
 
 
 def test_what_may_be_retried():

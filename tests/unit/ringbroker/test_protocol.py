@@ -8,7 +8,7 @@ from ringbroker.protocol import FIRST_ID, Protocol
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
-from ringbuf.wire.messages import NOTHING, encode_frame
+from ringbuf.wire.messages import NO_ERROR_EXTRA, NOTHING, encode_frame
 
 LIMITS = messages.Limits(65536, 2**30, 4096, 64)
 
@@ -32,7 +32,7 @@ def result(number, last=True):
 
 
 def error(number, code):
-    return encode_frame(messages.Error(number, code, "text", None, None, NOTHING))
+    return encode_frame(messages.Error(number, code, "text", None, None, NO_ERROR_EXTRA))
 
 
 @pytest.fixture

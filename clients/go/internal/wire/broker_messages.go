@@ -9,7 +9,7 @@ type (
 		Text         string
 		Path         Opt[string]
 		RetryAfterMS Opt[uint64]
-		Extra        Options
+		Extra        ErrorExtra
 	}
 	// Welcome answers a Hello (section 4).
 	Welcome struct {
@@ -81,7 +81,7 @@ func (m *Failure) code(c *codec) {
 	codeText(c, "text", &m.Text)
 	codeOpt(c, "path", &m.Path, codeText)
 	codeOptU53(c, "retry_after_ms", &m.RetryAfterMS)
-	codeOptions(c, "extra", &m.Extra)
+	codeMap(c, "extra", &m.Extra, errorKeys)
 }
 
 func (m *Welcome) code(c *codec) {

@@ -183,6 +183,16 @@ var inferKeys = []key[InferExtra]{
 		func(c *codec, name string, e *InferExtra) { codeOpt(c, name, &e.Trace, codeName) }},
 }
 
+// ErrorExtra is the known part of an ERROR's extra.
+type ErrorExtra struct {
+	NeededBytes Opt[uint64]
+}
+
+var errorKeys = []key[ErrorExtra]{
+	{"needed_bytes", func(e *ErrorExtra) bool { return e.NeededBytes.Set },
+		func(c *codec, name string, e *ErrorExtra) { codeOptU53(c, name, &e.NeededBytes) }},
+}
+
 // Timings are how long a request waited, and how long its model ran.
 type Timings struct {
 	QueueNS   uint64
