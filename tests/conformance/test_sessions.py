@@ -3,6 +3,7 @@
 import pytest
 
 from broker.engine import models
+from broker.engine.config import ModelConfig
 from tests.conformance import reference_models
 from tests.conformance.script import Player
 from tests.conformance.vectors import load
@@ -23,7 +24,8 @@ def test_script(socket_path, script):
 
 @pytest.mark.parametrize("name", reference_models.SOURCES)
 def test_reference_models_are_what_the_scripts_suppose(name):
-    model = models.load(name, reference_models.SOURCES[name], max_batch=reference_models.MAX_BATCH, threads=1)
+    config = ModelConfig(name=name, source=reference_models.SOURCES[name], max_batch=reference_models.MAX_BATCH)
+    model = models.load(config, threads=1)
     declared = {key: value for key, value in SESSIONS["models"][name].items() if key != "about"}
     assert spell_signature(model.signature) == declared
     assert (model.version, model.max_batch) == ("1", 8)

@@ -21,6 +21,7 @@ import msgpack
 from broker.batcher import Batcher
 from broker.catalog import Catalog
 from broker.engine import models
+from broker.engine.config import ModelConfig
 from broker.handshake import Handshake
 from broker.session import Session, SessionContext
 from broker.stats import ModelStats, Stats
@@ -43,6 +44,9 @@ NEEDS_MORE_THAN_A_FRAME = {
     "TOO_MANY_CONNECTIONS",
     "MODEL_FAILED",
     "OUTPUT_MISMATCH",
+    "OUTPUT_TOO_LARGE",
+    "UNIFORM_MISMATCH",
+    "INVALID_BOOL",
 }
 
 
@@ -68,7 +72,7 @@ class Fuzzer:
         self._now_ns = 10**9
         self._numbers = itertools.count(1)
         loaded = [
-            models.load(name, source, max_batch=reference_models.MAX_BATCH, threads=1)
+            models.load(ModelConfig(name=name, source=source, max_batch=reference_models.MAX_BATCH), threads=1)
             for name, source in reference_models.SOURCES.items()
         ]
         stats = Stats(models={model.name: ModelStats() for model in loaded})
@@ -93,9 +97,9 @@ class Fuzzer:
 
     # --- what the worker asks of its loop ---
 
-    def poll(self, *, may_wait):
+    def poll(self, until_ns):
         self._hear()
-        for _ in range(max(may_wait, self._random.choice(SENDS_BETWEEN_RUNS))):
+        for _ in range(max(until_ns is None, self._random.choice(SENDS_BETWEEN_RUNS))):
             if self.frames >= self._count:
                 self._worker.is_stopping = True
                 if self._link is not None:
