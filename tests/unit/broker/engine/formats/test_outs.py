@@ -96,7 +96,7 @@ def test_out_that_is_heeded_only_at_times():
     assert plan.ledger.outputs_bytes == y.nbytes
 
 
-def test_out_that_is_read_only_partly_back():
+def test_a_view_of_out_in_another_order():
     """A view of the plane in another order is read before the plane is overwritten."""
     signature = declare({"x": "F32[batch,2,2]"}, {"y": "F32[batch,2,2]"})
 
@@ -104,6 +104,7 @@ def test_out_that_is_read_only_partly_back():
         return torch.mul(x, 2, out=out).transpose(1, 2)
 
     plan = bind(transposed, signature)
+    assert isinstance(plan, outs.OutPlan)
     x, y = torch.arange(12.0).view(3, 2, 2), torch.zeros(3, 2, 2)
     plan.run([x], [y])
     assert torch.equal(y, 2 * x.transpose(1, 2))
