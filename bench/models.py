@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -18,7 +19,7 @@ class Tiny(nn.Module):
     outputs: ClassVar = {"y": "F32[batch,16]"}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.relu(x)
+        return torch.neg(x)
 
 
 class Reading(nn.Module):
@@ -111,6 +112,18 @@ reading_4kb, reading_16mb = _of(Reading, KB4), _of(Reading, MB16)
 reading_elsewhere = _of(ReadingElsewhere, KB4)
 doubling_elsewhere = DoublingElsewhere
 trivial_4kb, trivial_602kb, trivial_16mb = _of(Trivial, KB4), _of(Trivial, KB602), _of(Trivial, MB16)
+
+
+def export(model: nn.Module, folder: Path, name: str) -> Path:
+    """The model as the file that most people bring, with a dynamic batch."""
+    ((_, written),) = model.inputs.items()
+    shape = [int(dim) for dim in written.partition("[")[2].rstrip("]").split(",")[1:]]
+    program = torch.export.export(
+        model.eval(), (torch.zeros(2, *shape),), dynamic_shapes=({0: torch.export.Dim("batch")},)
+    )
+    path = folder / f"{name}.pt2"
+    torch.export.save(program, path)
+    return path
 
 
 def doubling(floats: int) -> nn.Module:

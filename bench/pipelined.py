@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from bench import models
 from bench.bare_loop import SLOTS, infer_frame
 from bench.encoded import EncodedClient, count_frames
 from bench.harness import Contender, Row, Sample, broker, interleave, process, report, scratch_folder
@@ -28,7 +29,7 @@ def main() -> None:
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         arguments = ("--max-batch", str(SLOTS), "--slots", str(SLOTS), "--threads", "1")
-        path = stack.enter_context(broker(folder, "mlp=bench.models:mlp", *arguments))
+        path = stack.enter_context(broker(folder, f"mlp={models.export(models.mlp(), folder, 'mlp')}", *arguments))
         stack.enter_context(process([sys.executable, "-m", "bench.bare_loop", folder / "bare.sock"], "listening"))
         contenders: list[Contender] = [_broker(stack, path), _bare(str(folder / "bare.sock"))]
         seen = interleave(contenders, ROUNDS, TURN)

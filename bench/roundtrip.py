@@ -58,13 +58,16 @@ def main() -> None:
 
 def _contenders(stack: ExitStack, mode: str) -> list[Contender]:
     folder = stack.enter_context(scratch_folder())
+    tiny = models.export(models.tiny(), folder, "tiny")
     with on_cpu(0):
         spin = "100" if mode == "spin" else "off"
-        path = stack.enter_context(broker(folder, "tiny=bench.models:tiny", "--spin", spin, "--threads", "1"))
+        path = stack.enter_context(broker(folder, f"tiny={tiny}", "--spin", spin, "--threads", "1"))
         echoes = [stack.enter_context(_echo_server(folder / f"{name}.sock", mode)) for name in ("python", "go")]
     with on_cpu(1):
         go_spin = "1ms" if mode == "spin" else "off"
-        go_client = stack.enter_context(go_program("loadgen", "-socket", path, "-model", "tiny", "-spin", go_spin))
+        go_client = stack.enter_context(
+            go_program("loadgen", "-socket", path, "-model", "tiny", "-output", "output", "-spin", go_spin)
+        )
         go_echo = stack.enter_context(go_program("loadgen", "-mode", "echo", "-socket", echoes[1], "-spin", go_spin))
     go_client.name, go_echo.name = "go client", "go echo"
     return [_python_client(stack, path, mode), _python_echo(stack, echoes[0], mode), Forward(), go_client, go_echo]
