@@ -59,8 +59,8 @@ class Client:
     ) -> Model:
         """Open a ring of `slots` rows of a model; 0 leaves their number to the broker.
 
-        `maxima` gives the largest size that each dynamic dim will have, for those that the model leaves open (see
-        `signature.dims`), and for others where smaller rows will do.
+        `maxima` gives the largest size that each dynamic dim will have, for those without a maximum of the model's
+        (see `signature.dims`), and for others where smaller rows will do, those of outputs included.
 
         Raises UnknownModel, UnknownVersion, other ModelErrors for `maxima`, ShmFull and other CapacityErrors,
         AttachFailed, Timeout, BrokerLost, ClientClosed, BadAnswer.

@@ -17,7 +17,7 @@ from ringbroker.call import LONGEST_S, Answer, Call, deadline_after
 from ringbroker.errors import Error, LeaseBusy, LeaseReleased, error_of, fresh, told
 from ringbroker.planes import Array, Arrays, Sample, fits
 from ringbroker.ring import Ring
-from ringbroker.rows import ID_AT, Rows, pack_u64_into
+from ringbroker.rows import ID_AT, Form, Rows, pack_u64_into
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 from ringbuf.wire.framing import LENGTH_BYTES
@@ -28,9 +28,9 @@ MAX_NAME_CHARS = 128  # a longer trace is cut, so that it cannot end the session
 class Result(msgspec.Struct, frozen=True, eq=False):  # a msgspec struct is made in 44 ns, a class with slots in 103
     """What one request gave. `result["logits"]` is `result.outputs["logits"]`.
 
-    `outputs`: by name, numpy views of shared memory, `[rows, *sample]` of the output's dtype. They are the lease's:
-    valid until its next `infer` or its release, and the same array objects for the same rows; copy what must outlive
-    that.
+    `outputs`: by name, numpy views of shared memory, `[rows, *sample]` of the output's dtype, of the actual shape: an
+    open dim (one that is no input's) has the size that the model gave it, which may be 0. They are the lease's: valid
+    until its next `infer` or its release, and the same array objects for the same rows; copy what must outlive that.
     """
 
     outputs: Arrays
@@ -71,8 +71,7 @@ class Lease:
         "_call",
         "_calls",
         "_connection",
-        "_frames",
-        "_inputs",
+        "_form",
         "_is_released",
         "_next_id",
         "_ring",
@@ -82,8 +81,7 @@ class Lease:
     def __init__(self, ring: Ring, rows: Rows) -> None:
         self._ring = ring
         self._rows = rows
-        self._inputs = rows.inputs
-        self._frames = rows.frames
+        self._form = rows.full
         self._connection = ring.connection
         self._calls = ring.connection.protocol.calls
         self._next_id = ring.connection.protocol.next_id
@@ -112,7 +110,7 @@ class Lease:
         """
         if self._busy.locked() and not self._is_answered():
             raise self._refusal()
-        return self._inputs
+        return self._form.inputs
 
     def shape(self, /, **dims: int) -> Arrays:
         """Give dynamic dims their actual sizes, for this lease's next requests; returns `inputs` with those shapes.
@@ -133,14 +131,14 @@ class Lease:
         Raises RingError (WRONG_DIM) for what does not fit the ring.
         """
         if not samples:
-            self._inputs, self._frames = self._rows.inputs, self._rows.frames
-            return self._inputs
+            self._form = self._rows.full
+            return self._form.inputs
         for index, plane in enumerate(self._ring.planes.inputs):
-            if not fits(samples.get(plane.name, plane.sample), plane, 1):
+            if not fits(samples.get(plane.name, plane.sample), plane):
                 text = f"{plane.name!r} has rows of at most {plane.sample}, not {samples[plane.name]}"
                 raise error_of(Code.WRONG_DIM, text, f"inputs[{index}].shape")
-        self._inputs, self._frames = self._rows.shape_inputs(samples)
-        return self._inputs
+        self._form = self._rows.shape(samples)
+        return self._form.inputs
 
     def infer(self, timeout: float | None = None, *, version: str | None = None, trace: str | None = None) -> Result:
         """Run the model on the rows, and wait for the outputs: at most `timeout` seconds, None for as long as it takes.
@@ -157,6 +155,7 @@ class Lease:
         if self._busy.locked() and not self._is_answered():
             raise self._refusal()
         call = self._call
+        form = self._form
         answer = result = None
         number = stage = 0  # how far a request is that a signal handler's exception ends: 1 known, 2 sent
         try:
@@ -164,13 +163,13 @@ class Lease:
                 raise self._refusal()
             if timeout is None:
                 deadline_ns = None
-                frame = self._frames.plain
+                frame = form.frames.plain
             else:
                 deadline_ns = (
                     monotonic_ns() + int(timeout * 1e9) if 0 <= timeout < LONGEST_S else deadline_after(timeout)
                 )
-                frame = self._frames.timed
-                at = self._frames.deadline_at
+                frame = form.frames.timed
+                at = form.frames.deadline_at
                 pack_u64_into(frame, at, deadline_ns + self._connection.protocol.clock_offset_ns)
             call.answer = None
             number = self._next_id()
@@ -185,10 +184,10 @@ class Lease:
             if answer is None:
                 answer = self._connection.cancel(number, call, self._settle)
             if answer is not None:
-                if type(answer) is messages.Result and answer.outputs == self._rows.expected:  # all checks in 45 ns
-                    result = Result(self._rows.outputs, answer)
+                if type(answer) is messages.Result and answer.outputs == form.expected:  # all checks in 45 ns
+                    result = Result(form.outputs, answer)
                 else:
-                    result = self._other_result(answer)
+                    result = self._other_result(answer, form)
                 self._busy.release()
         except BaseException as error:
             self._give_up(error, number, stage, answer)
@@ -222,10 +221,10 @@ class Lease:
         if not self._is_released:
             self.release()
 
-    def _other_result(self, answer: Answer | int) -> Result | None:
-        """The result whose outputs are not all at full size; None where the answer is none."""
+    def _other_result(self, answer: Answer | int, form: Form) -> Result | None:
+        """The result that has an open dim below its maximum; None where the answer is none."""
         if type(answer) is messages.Result:
-            views = self._rows.view_outputs(answer.outputs)
+            views = self._rows.view_outputs(answer.outputs, form)
             if views is not None:
                 return Result(views, answer)
         return None

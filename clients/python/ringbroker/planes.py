@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any, TypeAlias
 
@@ -32,6 +32,11 @@ def find_fault(ring: messages.Ring, signature: messages.Signature) -> tuple[str,
         return "a kind of segment that this client did not offer", "segment.kind"
     if ring.max_rows > ring.slots:
         return "more rows than slots", "max_rows"
+    return _find_misplaced(ring) or _find_stranger(ring.planes, signature)
+
+
+def _find_misplaced(ring: messages.Ring) -> tuple[str, str] | None:
+    """Look for a plane that is no memory of its own."""
     end = PAGE_BYTES
     for index, plane in sorted(enumerate(ring.planes), key=lambda item: item[1].offset):
         path = f"planes[{index}]"
@@ -48,14 +53,26 @@ def find_fault(ring: messages.Ring, signature: messages.Signature) -> tuple[str,
         end = plane.offset + ring.slots * plane.stride
         if end > ring.segment.bytes:
             return "past the segment's end", f"{path}.offset"
-    directions = [plane.direction for plane in ring.planes]
-    if directions != sorted(directions):  # "in" before "out"
-        return "an input after an output", "planes"
-    if len({(plane.name, plane.direction) for plane in ring.planes}) < len(ring.planes):
+    return None
+
+
+def _find_stranger(planes: tuple[messages.Plane, ...], signature: messages.Signature) -> tuple[str, str] | None:
+    """Look for a plane that is not its tensor's in the signature."""
+    tensors = (*signature.inputs, *signature.outputs)
+    directions = ["in"] * len(signature.inputs) + ["out"] * len(signature.outputs)
+    if [plane.direction for plane in planes] != directions:
+        return "not one plane for each of the model's inputs, and then for each output", "planes"
+    if len({(plane.name, plane.direction) for plane in planes}) < len(planes):
         return "two planes of one name", "planes"
-    tensors = [(tensor.name, len(sample_of(tensor))) for tensor in (*signature.inputs, *signature.outputs)]
-    if tensors != [(plane.name, len(plane.sample)) for plane in ring.planes]:
-        return "planes of other tensors than the model's", "planes"
+    sizes: dict[str, int] = {}
+    for index, (plane, tensor) in enumerate(zip(planes, tensors, strict=True)):
+        dims = sample_of(tensor)
+        told = (plane.name, plane.dtype, plane.batch_axis, len(plane.sample))
+        if told != (tensor.name, tensor.dtype, tensor.batch_axis, len(dims)):
+            return "a plane of another tensor than the model's", f"planes[{index}]"
+        for dim, size in zip(dims, plane.sample, strict=True):
+            if size != (sizes.setdefault(dim, size) if isinstance(dim, str) else dim):
+                return "not the dim's size, or not what it is in another plane", f"planes[{index}].sample"
     return None
 
 
@@ -82,8 +99,16 @@ def descriptors_of(
     )
 
 
-def fits(sample: Sample, plane: messages.Plane, least: int) -> bool:
-    """Whether a shape has the plane's rank, and every size from `least` to the plane's."""
+def fits(sample: Sample, plane: messages.Plane) -> bool:
+    """Whether rows of a request may have this shape: the plane's rank, and every size from 1 to the plane's."""
     return len(sample) == len(plane.sample) and all(
-        least <= size <= most for size, most in zip(sample, plane.sample, strict=True)
+        1 <= size <= most for size, most in zip(sample, plane.sample, strict=True)
+    )
+
+
+def is_within(sample: Sample, expected: Sample, open_axes: Collection[int]) -> bool:
+    """Whether rows of a result may have this shape: the expected one, or smaller, down to 0, on open axes."""
+    return len(sample) == len(expected) and all(
+        size == most or (axis in open_axes and size < most)
+        for axis, (size, most) in enumerate(zip(sample, expected, strict=True))
     )

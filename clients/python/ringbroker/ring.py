@@ -36,7 +36,7 @@ class Ring:
         self.info = info
         self.signature = signature
         self.is_closed = False
-        self.planes = RingPlanes(info, buffer)
+        self.planes = RingPlanes(info, buffer, signature)
         self._allocator = SlotAllocator(info.slots)
         self._kept: dict[tuple[int, int], Rows] = {}
         self.lock = threading.Lock()  # guards the allocator, the queue and leases' releases

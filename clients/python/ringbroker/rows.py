@@ -1,8 +1,8 @@
 """Rows `[slot, slot+rows)` of every plane of a ring, and the INFER that hands them over: made once, used many times.
 
-Everything about a request that does not change from one to the next is here, finished: the numpy views, the descriptors
-that the RESULT must have, and the INFER as bytes, into which only the id and the deadline are written (spec sections
-6, 7).
+Everything about a request that does not change from one to the next is here, finished, as its `Form`: the numpy views,
+the descriptors that the RESULT must have, and the INFER as bytes, into which only the id and the deadline are written
+(spec sections 6, 7).
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from struct import Struct
 from types import MappingProxyType
 
-from ringbroker.planes import Array, Arrays, Sample, descriptors_of, fits, view_rows
+from ringbroker.planes import Array, Arrays, Sample, descriptors_of, is_within, sample_of, view_rows
 from ringbroker.protocol import FIRST_ID
 from ringbuf.wire import messages
-from ringbuf.wire.messages import NO_INFER_EXTRA, Descriptors, Infer, Plane
+from ringbuf.wire.messages import NO_INFER_EXTRA, Descriptors, Infer, Plane, Signature
 
 # Length (4 bytes), array header, the message's number, 0xcf of a nine-byte integer; then the id.
 ID_AT = 7
@@ -44,59 +44,90 @@ class Frames:
 
 
 class RingPlanes:
-    """A ring's checked planes and the memory they lie in."""
+    """A ring's checked planes, the memory they lie in, and what the signature calls their dims."""
 
-    __slots__ = ("buffer", "inputs", "number", "outputs")
+    __slots__ = ("_in_dims", "_out_dims", "buffer", "inputs", "number", "open_axes", "outputs")
 
-    def __init__(self, ring: messages.Ring, buffer: memoryview) -> None:
+    def __init__(self, ring: messages.Ring, buffer: memoryview, signature: Signature) -> None:
         self.number = ring.ring
         self.inputs: tuple[Plane, ...] = tuple(plane for plane in ring.planes if plane.direction == "in")
         self.outputs: tuple[Plane, ...] = tuple(plane for plane in ring.planes if plane.direction == "out")
         self.buffer = buffer
+        self._in_dims = [sample_of(tensor) for tensor in signature.inputs]
+        self._out_dims = [sample_of(tensor) for tensor in signature.outputs]
+        of_inputs = {dim for dims in self._in_dims for dim in dims}
+        # By output: the axes of one row whose size is known when the model has run.
+        self.open_axes = [
+            {axis for axis, dim in enumerate(dims) if isinstance(dim, str) and dim not in of_inputs}
+            for dims in self._out_dims
+        ]
+
+    def output_samples(self, inputs: Mapping[str, Sample]) -> dict[str, Sample]:
+        """The shape of one row of each output, where rows of the inputs have these; open dims at the maximum."""
+        sizes: dict[int | str, int] = {}
+        for plane, dims in zip(self.inputs, self._in_dims, strict=True):
+            sizes.update(zip(dims, inputs.get(plane.name, plane.sample), strict=True))
+        return {
+            plane.name: tuple(
+                sizes.get(dim, most) if isinstance(dim, str) else most
+                for dim, most in zip(dims, plane.sample, strict=True)
+            )
+            for plane, dims in zip(self.outputs, self._out_dims, strict=True)
+        }
+
+
+class Form:
+    """Rows of every plane, as a request of certain shapes sees them.
+
+    `inputs` and `outputs` are views of shared memory, `[rows, *sample]` by name; `expected` is what the RESULT's
+    descriptors are, where every open dim is at its maximum.
+    """
+
+    __slots__ = ("expected", "frames", "inputs", "outputs")
+
+    def __init__(self, planes: RingPlanes, slot: int, rows: int, samples: Mapping[str, Sample]) -> None:
+        out_samples = planes.output_samples(samples)
+        self.inputs: Arrays = _view(planes.inputs, planes.buffer, slot, rows, samples)
+        self.outputs: Arrays = _view(planes.outputs, planes.buffer, slot, rows, out_samples)
+        self.expected: Descriptors = descriptors_of(planes.outputs, slot, rows, out_samples)
+        self.frames = Frames(planes.number, slot, rows, descriptors_of(planes.inputs, slot, rows, samples))
 
 
 class Rows:
-    """Adjacent rows of every plane, at full size.
+    """Adjacent rows of every plane; `full` is the form of a request in which no dim is shorter than the ring's."""
 
-    `inputs` and `outputs` are views of shared memory, `[rows, *sample]` by name; `expected` is what the RESULT's
-    descriptors are for outputs of full size.
-    """
-
-    __slots__ = ("count", "expected", "frames", "inputs", "outputs", "planes", "slot")
+    __slots__ = ("_planes", "count", "full", "slot")
 
     def __init__(self, planes: RingPlanes, slot: int, count: int) -> None:
-        self.planes = planes
         self.slot = slot
         self.count = count
-        self.inputs: Arrays = self._view(planes.inputs, {})
-        self.outputs: Arrays = self._view(planes.outputs, {})
-        self.expected: Descriptors = descriptors_of(planes.outputs, slot, count)
-        self.frames = Frames(planes.number, slot, count, self.describe({}))
+        self.full = Form(planes, slot, count, {})
+        self._planes = planes
 
-    def describe(self, samples: Mapping[str, Sample]) -> Descriptors:
-        """The input descriptors, with the given shapes of one row where there are any."""
-        return descriptors_of(self.planes.inputs, self.slot, self.count, samples)
+    def shape(self, samples: Mapping[str, Sample]) -> Form:
+        """The form of a request with other shapes of one row of these inputs, which must fit."""
+        return Form(self._planes, self.slot, self.count, samples)
 
-    def shape_inputs(self, samples: Mapping[str, Sample]) -> tuple[Arrays, Frames]:
-        """Views of the inputs with other shapes of one row, which must fit, and the INFER that says so."""
-        frames = Frames(self.planes.number, self.slot, self.count, self.describe(samples))
-        return self._view(self.planes.inputs, samples), frames
-
-    def view_outputs(self, outputs: Descriptors) -> Arrays | None:
-        """Views of the outputs that a RESULT describes; None where it describes something that these rows are not."""
-        if len(outputs) != len(self.expected):
+    def view_outputs(self, outputs: Descriptors, form: Form) -> Arrays | None:
+        """Views of the outputs that a RESULT describes; None where it describes what a request of this form cannot
+        have.
+        """
+        if len(outputs) != len(form.expected):
             return None
         samples = {}
-        for plane, given, full in zip(self.planes.outputs, outputs, self.expected, strict=True):
-            (offset, shape, dtype), (full_offset, _, full_dtype) = given, full
-            if (offset, dtype, shape[:1]) != (full_offset, full_dtype, (self.count,)) or not fits(shape[1:], plane, 0):
+        planes, open_axes = self._planes.outputs, self._planes.open_axes
+        for plane, axes, given, expected in zip(planes, open_axes, outputs, form.expected, strict=True):
+            (offset, shape, dtype), (full_offset, most, full_dtype) = given, expected
+            if (offset, dtype, shape[:1]) != (full_offset, full_dtype, most[:1]):
+                return None
+            if not is_within(shape[1:], most[1:], axes):
                 return None
             samples[plane.name] = shape[1:]
-        return self._view(self.planes.outputs, samples)
+        return _view(planes, self._planes.buffer, self.slot, self.count, samples)
 
-    def _view(self, planes: tuple[Plane, ...], samples: Mapping[str, Sample]) -> Arrays:
-        views: dict[str, Array] = {
-            plane.name: view_rows(plane, self.planes.buffer, self.slot, self.count, samples.get(plane.name))
-            for plane in planes
-        }
-        return MappingProxyType(views)  # cached and shared by every lease of these rows, so nobody may change it
+
+def _view(planes: tuple[Plane, ...], buffer: memoryview, slot: int, rows: int, samples: Mapping[str, Sample]) -> Arrays:
+    views: dict[str, Array] = {
+        plane.name: view_rows(plane, buffer, slot, rows, samples.get(plane.name)) for plane in planes
+    }
+    return MappingProxyType(views)  # cached and shared by every lease of these rows, so nobody may change it

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import ringbroker
+from ringbroker.planes import view_rows
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
@@ -13,12 +14,24 @@ STATE = Model(
     [("y", "F32", ("batch", 2), 0), ("next", "F32", (3, "batch", 2), 1)],
     lambda x, state, rate: [x * rate[:, None], state + 1],
 )
+LISTEN = Model(
+    [("window", "F32", (3,), None), ("audio", "F32", ("batch", "samples"), 0), ("sr", "I64", (), None)],
+    [("seconds", "F32", ("batch",), 0)],
+    lambda window, audio, sr: [audio.sum(axis=1) / sr + window[:, 0]],
+    {"samples": 8},
+)
+FOUND = Model(
+    [("x", "F32", ("batch", 4), 0)],
+    [("boxes", "F32", ("batch", "n", 2), 0), ("scores", "F32", ("batch", "n"), 0)],
+    lambda x: [x[:, : int(x.max()) * 2].reshape(len(x), -1, 2), x[:, : int(x.max())]],
+    {"n": 2},
+)
 ALONE = Model([("x", "I64", (2, 3), None)], [("sum", "I64", (), None)], lambda x: [x.sum(axis=(1, 2))], max_rows=1)
 
 
 @pytest.fixture
 def peer(peer):
-    peer.models |= {"state": STATE, "alone": ALONE}
+    peer.models |= {"state": STATE, "alone": ALONE, "listen": LISTEN, "found": FOUND}
     return peer
 
 
@@ -54,6 +67,121 @@ def test_batch_axis_that_is_not_first_and_input_without_one(client):
         outputs = model([[1, 2], [3, 4]], state, 10)
         assert outputs["y"].tolist() == [[10, 20], [30, 40]]
         assert outputs["next"].tolist() == (state + 1).tolist()
+
+
+def rows_in_memory(peer, ring=1):
+    """What stands in each plane of a ring, as `[slots, *sample]` by name."""
+    _, planes, segment = peer.sessions[0].rings[ring]
+    return {(plane.direction, plane.name): view_rows(plane, segment.buffer, 0, 4) for plane in planes}
+
+
+def test_rows_of_a_batch_axis_that_is_not_first_lie_side_by_side(peer, client):
+    """`[3, batch, 2]` is a plane `[slots, 3, 2]`: row i holds what stands at i of the batch axis."""
+    with client.open("state", slots=4) as model:
+        given = np.arange(3 * 2 * 2, dtype=np.float32).reshape(3, 2, 2)
+        outputs = model([[1, 2], [3, 4]], given, 1)
+        assert outputs["next"].shape == (3, 2, 2)
+        memory = rows_in_memory(peer)
+        for row in range(2):
+            assert memory["in", "state"][row].tolist() == given[:, row].tolist()
+            assert memory["out", "next"][row].tolist() == (given[:, row] + 1).tolist()
+        with model.acquire(2) as lease:
+            assert lease.inputs["state"].shape == (2, 3, 2)
+            lease.inputs["x"][:] = 0
+            lease.inputs["state"][:] = np.moveaxis(given, 1, 0)
+            assert lease.infer()["next"].tolist() == np.moveaxis(given + 1, 1, 0).tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_uniform_inputs_are_in_every_row(peer, client, rows):
+    with client.open("listen", slots=4) as model:
+        audio = np.ones((rows, 8), np.float32)
+        assert model([5, 6, 7], audio, sr=2).tolist() == [9] * rows
+        memory = rows_in_memory(peer)
+        assert memory["in", "sr"][:rows].tolist() == [2] * rows
+        assert memory["in", "window"][:rows].tolist() == [[5, 6, 7]] * rows
+        assert model([5, 6, 7], audio[:, :4], sr=2).tolist() == [7] * rows
+        with model.acquire(rows) as lease:
+            assert {name: view.shape for name, view in lease.inputs.items()} == {
+                "window": (rows, 3), "audio": (rows, 8), "sr": (rows,),
+            }  # fmt: skip
+
+
+def test_uniform_inputs_that_differ_are_the_brokers_to_refuse(peer, client):
+    peer.on[messages.Infer] = lambda session, infer: session.fail(infer.id, Code.UNIFORM_MISMATCH, "inputs[2]")
+    with client.open("listen", slots=4) as model, model.acquire(2) as lease:
+        lease.inputs["sr"][:] = [8000, 16000]
+        with pytest.raises(ringbroker.RingError) as caught:
+            lease.infer()
+        assert (caught.value.code, caught.value.path) == (Code.UNIFORM_MISMATCH, "inputs[2]")
+
+
+def test_open_dims_have_the_size_that_the_result_tells(client):
+    with client.open("found", slots=4) as model:
+        assert model.outputs["boxes"].sample == (2, 2)
+        for n in (0, 1, 2):
+            x = np.array([[n, 0.5, -1, -2], [0, 0.25, -3, -4]])
+            outputs = model(x)
+            assert outputs["boxes"].tolist() == x[:, : 2 * n].reshape(2, n, 2).tolist()
+            assert outputs["scores"].tolist() == x[:, :n].tolist()
+            assert outputs["boxes"].shape == (2, n, 2)
+            with model.acquire(2) as lease:
+                lease.inputs["x"][:] = x
+                result = lease.infer()
+                assert (result["boxes"].shape, result["scores"].shape) == ((2, n, 2), (2, n))
+                assert result["scores"].tolist() == x[:, :n].tolist()
+
+
+def test_an_open_dims_maximum_may_be_smaller(client):
+    with client.open("found", slots=4, maxima={"n": 1}) as model:
+        assert {name: plane.sample for name, plane in model.outputs.items()} == {"boxes": (1, 2), "scores": (1,)}
+        with model.acquire() as lease, pytest.raises(ringbroker.ModelError):
+            lease.shape(n=1)  # it is no input's
+
+
+def test_an_output_that_is_too_large(peer, client):
+    peer.on[messages.Infer] = lambda session, infer: session.fail(
+        infer.id, Code.OUTPUT_TOO_LARGE, "outputs[0]", messages.ErrorExtra(96)
+    )
+    with client.open("found", slots=4) as model:
+        with pytest.raises(ringbroker.OutputTooLarge) as caught:
+            model(np.zeros((1, 4)))
+        assert (caught.value.path, caught.value.needed_bytes) == ("outputs[0]", 96)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "scores"),
+    [((1, 3, 2), (1, 2)), ((1, 2, 2), (1, 3)), ((1, 2, 1), (1, 2)), ((1, 2, 0), (1, 2)), ((1, 4), (1, 2))],
+)
+def test_a_result_that_is_larger_or_of_another_fixed_dim(peer, client, boxes, scores):
+    def answer(session, infer):
+        result = session.result_of(infer)
+        shapes = (boxes, scores)
+        result.outputs = tuple(
+            (offset, shape, dtype) for (offset, _, dtype), shape in zip(result.outputs, shapes, strict=True)
+        )
+        session.send(result)
+
+    peer.on[messages.Infer] = answer
+    with client.open("found", slots=4) as model, model.acquire() as lease:
+        lease.inputs["x"][:] = 0
+        with pytest.raises(ringbroker.BadAnswer):
+            lease.infer()
+
+
+def test_a_result_that_is_longer_than_its_request(peer, client):
+    def answer(session, infer):
+        result = session.result_of(infer)
+        result.outputs = tuple(
+            (offset, (*shape[:1], *[16] * len(shape[1:])), dtype) for offset, shape, dtype in result.outputs
+        )
+        session.send(result)
+
+    peer.on[messages.Infer] = answer
+    with client.open("tokens", slots=4) as model, model.acquire() as lease:
+        lease.shape(seq=3)
+        with pytest.raises(ringbroker.BadAnswer):
+            lease.infer()
 
 
 def test_model_without_a_batch_axis(client):

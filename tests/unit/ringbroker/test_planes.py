@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from ringbroker.planes import find_fault, fits, view_rows
+from ringbroker.planes import find_fault, fits, is_within, view_rows
 
 from ringbuf.wire import messages
 from ringbuf.wire.messages import NOTHING, Plane, SegmentInfo, Signature, Tensor
@@ -48,15 +48,32 @@ def test_a_good_ring():
         (with_plane(2, offset=16384), "planes[2].offset"),
         (with_plane(2, offset=2**53 - 4096), "planes[2].offset"),
         (with_plane(1, name="x"), "planes"),
-        (with_plane(1, name="other"), "planes"),
-        (with_plane(1, sample=(6,)), "planes"),
+        (with_plane(1, name="other"), "planes[1]"),
+        (with_plane(1, sample=(6,)), "planes[1]"),
+        (with_plane(0, dtype="I32"), "planes[0]"),
+        (with_plane(0, batch_axis=1), "planes[0]"),
+        (with_plane(1, batch_axis=None), "planes[1]"),
+        (with_plane(0, sample=(2,), stride=8), "planes[0].sample"),
+        (with_plane(1, sample=(3, 2)), "planes[1].sample"),
         (replace(RING, planes=(X, OUT, STATE)), "planes"),
         (replace(RING, planes=(X, OUT)), "planes"),
+        (replace(RING, planes=(X, STATE, OUT._replace(direction="in", name="y"))), "planes"),
         (replace(RING, planes=()), "planes"),
     ],
 )
 def test_faults(ring, path):
     assert find_fault(ring, SIGNATURE)[1] == path
+
+
+def test_a_dim_has_one_size_in_all_planes():
+    signature = Signature((Tensor("a", "I8", ("batch", "n"), 0),), (Tensor("y", "I8", ("batch", "n"), 0),), {"n": 9})
+    for size, path in ((4, None), (3, "planes[1].sample")):
+        planes = (
+            Plane("a", "in", "I8", (4,), 4096, 4, 0, "cpu"),
+            Plane("y", "out", "I8", (size,), 8192, size, 0, "cpu"),
+        )
+        fault = find_fault(replace(RING, planes=planes), signature)
+        assert (fault and fault[1]) == path
 
 
 def test_rows_alias_the_buffer():
@@ -89,8 +106,26 @@ def test_scalar_rows():
 
 
 @pytest.mark.parametrize(
-    ("sample", "least", "fit"),
-    [((2, 3), 1, True), ((1, 1), 1, True), ((0, 3), 1, False), ((0, 3), 0, True), ((3, 3), 1, False), ((2,), 1, False)],
+    ("sample", "fit"),
+    [((2, 3), True), ((1, 1), True), ((0, 3), False), ((3, 3), False), ((2,), False), ((2, 3, 1), False)],
 )
-def test_fits(sample, least, fit):
-    assert fits(sample, STATE, least) is fit
+def test_fits(sample, fit):
+    assert fits(sample, STATE) is fit
+
+
+@pytest.mark.parametrize(
+    ("sample", "is_so"),
+    [
+        ((5, 4), True),
+        ((3, 4), True),
+        ((0, 4), True),
+        ((6, 4), False),
+        ((5, 3), False),
+        ((5, 5), False),
+        ((5, 0), False),
+        ((5,), False),
+        ((), False),
+    ],
+)
+def test_is_within(sample, is_so):
+    assert is_within(sample, (5, 4), {0}) is is_so
