@@ -4,40 +4,41 @@ import "reflect"
 
 // Array is a tensor in the program's own memory, for [Model.Infer].
 type Array struct {
-	// Data is a slice of an [Element] type, such as []float32, C-ordered, rows first.
+	// Data is a slice of an [Element] type, such as []float32, C-ordered, rows first: also where the model has its
+	// batch axis elsewhere.
 	Data any
 	// Shape is [rows, dims...]. Nil for an input means: as many of the ring's full rows as Data has elements for, or
-	// one shorter row where a row is one dynamic dim.
+	// one shorter row where a row is one dynamic dim. An input without a batch axis has one row, which stands for all.
 	Shape []int
 }
 
 // Arrays are tensors by name.
 type Arrays map[string]Array
 
-// resolve is the shape of each input, in order. They have the same number of rows.
-func (a Arrays) resolve(inputs []plane) ([][]int, *Error) {
+// resolve is the shape of each input, in order, and how many rows the request has: as many as each input with a batch
+// axis, and 1 where there is none.
+func (a Arrays) resolve(inputs []plane) (shapes [][]int, rows int, err *Error) {
 	if len(a) != len(inputs) {
-		return nil, errorf(CodeWrongTensorCount, "inputs", "%d inputs; the model has %d", len(a), len(inputs))
+		return nil, 0, errorf(CodeWrongTensorCount, "inputs", "%d inputs; the model has %d", len(a), len(inputs))
 	}
-	shapes := make([][]int, len(inputs))
+	shapes, rows = make([][]int, len(inputs)), 1
+	first := true
 	for i := range inputs {
 		array, ok := a[inputs[i].name]
 		if !ok {
-			return nil, errorf(CodeWrongTensorCount, "inputs", "the input %s is missing", inputs[i].name)
+			return nil, 0, errorf(CodeWrongTensorCount, "inputs", "the input %s is missing", inputs[i].name)
 		}
 		shapes[i] = array.resolve(&inputs[i])
-		if shapes[i][0] != shapes[0][0] {
-			return nil, errorf(CodeWrongDim, inputs[i].name, "%d rows, and another input has %d", shapes[i][0], shapes[0][0])
+		if inputs[i].batched && first {
+			rows, first = shapes[i][0], false
 		}
 	}
-	return shapes, nil
-}
-
-func rowsOf(shapes [][]int) int {
-	if len(shapes) == 0 {
-		return 1
+	for i := range inputs {
+		if n := shapes[i][0]; n != rows && (inputs[i].batched || n != 1) {
+			return nil, 0, errorf(CodeWrongDim, inputs[i].name, "%d rows; the request has %d", n, rows)
+		}
 	}
-	return shapes[0][0]
+	return shapes, rows, nil
 }
 
 // resolve is the array's shape, or the one that its data has. Data of no such shape is left to fill to refuse.
@@ -59,13 +60,13 @@ func (a Array) resolve(p *plane) []int {
 	return shape
 }
 
-// fill copies data into the rows of a lease's input.
-func fill[T Element](l Lease, name string, shape []int, data []T) error {
+// fill copies data into the rows of a lease's input, of which there are so many; one row of data goes into all of them.
+func fill[T Element](l Lease, name string, rows int, shape []int, data []T) error {
 	if err := l.SetShape(name, shape[1:]...); err != nil {
 		return err
 	}
 	input := l.Input(name)
-	for i := range shape[0] {
+	for i := range rows {
 		row, err := View[T](input.Row(i))
 		if err != nil {
 			return err
@@ -73,7 +74,7 @@ func fill[T Element](l Lease, name string, shape []int, data []T) error {
 		if len(data) != shape[0]*len(row) {
 			return errorf(CodeWrongDim, name, "%d elements, not %d rows of %d", len(data), shape[0], len(row))
 		}
-		copy(row, data[i*len(row):])
+		copy(row, data[i%shape[0]*len(row):])
 	}
 	return nil
 }
@@ -93,18 +94,18 @@ func copyOut[T Element](t Tensor) ([]T, []int, error) {
 
 // elementType does for one Go type what fill and copyOut do for a type parameter.
 type elementType struct {
-	fill    func(l Lease, name string, shape []int, data any) error
+	fill    func(l Lease, name string, rows int, shape []int, data any) error
 	copyOut func(t Tensor) (Array, error)
 }
 
 func makeElementType[T Element]() elementType {
 	return elementType{
-		fill: func(l Lease, name string, shape []int, data any) error {
+		fill: func(l Lease, name string, rows int, shape []int, data any) error {
 			values, ok := data.([]T)
 			if !ok {
 				return errorf(CodeWrongDType, name, "%T is not []%s", data, elementName[T]())
 			}
-			return fill(l, name, shape, values)
+			return fill(l, name, rows, shape, values)
 		},
 		copyOut: func(t Tensor) (Array, error) {
 			data, shape, err := copyOut[T](t)
@@ -121,12 +122,12 @@ var elementTypes = map[string]elementType{
 	"float32": makeElementType[float32](), "float64": makeElementType[float64](),
 }
 
-func fillAny(l Lease, name string, shape []int, data any) error {
+func fillAny(l Lease, name string, rows int, shape []int, data any) error {
 	t := l.Input(name)
 	if t.err != nil {
 		return t.err
 	}
-	return elementTypes[dtypes[t.DType()].element].fill(l, name, shape, data)
+	return elementTypes[dtypes[t.DType()].element].fill(l, name, rows, shape, data)
 }
 
 func copyOutAny(t Tensor) (Array, error) {

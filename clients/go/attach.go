@@ -7,20 +7,39 @@ import (
 )
 
 // openRing opens a ring and maps it (spec section 6).
-func (c *Client) openRing(ctx context.Context, open wire.Open) (*ring, *Error) {
+func (c *Client) openRing(ctx context.Context, open wire.Open) (r *ring, err *Error) {
+	err = c.retry(ctx, func(current *conn) (err *Error) {
+		r, err = current.open(ctx, open)
+		return err
+	})
+	return r, err
+}
+
+// open asks what the model is, and then for a ring of it: which dims are dynamic is told by the signature alone.
+func (c *conn) open(ctx context.Context, open wire.Open) (*ring, *Error) {
+	var signature wire.Signature // of no tensors: OPEN will say that there is no such model
+	err := c.list(ctx, func(m *wire.Model) bool {
+		if m.Name == open.Model {
+			signature = m.Signature
+		}
+		return m.Name == open.Model
+	})
+	if err != nil {
+		return nil, err
+	}
 	request := func(id uint64) wire.Message {
 		open.ID = id
 		return &open
 	}
-	answer, current, err := c.ask(ctx, request, (*conn).refuse)
+	answer, err := c.call(ctx, request, c.refuse)
 	if err != nil {
 		return nil, err
 	}
 	w, ok := answer.(*wire.Ring)
 	if !ok {
-		return nil, current.confused("OPEN")
+		return nil, c.confused("OPEN")
 	}
-	return current.attach(w)
+	return c.attach(w, &signature)
 }
 
 // refuse gives back a ring that nobody waits for any more.
@@ -31,8 +50,11 @@ func (c *conn) refuse(answer wire.Message) {
 }
 
 // attach maps a ring's segment and tells the broker so.
-func (c *conn) attach(w *wire.Ring) (*ring, *Error) {
+func (c *conn) attach(w *wire.Ring, signature *wire.Signature) (*ring, *Error) {
 	inputs, outputs, err := checkPlanes(w, c.limits)
+	if err == nil {
+		err = matchSignature(w, signature, inputs, outputs)
+	}
 	if err != nil {
 		c.end(err)
 		return nil, err

@@ -129,23 +129,17 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// ask sends a request on the current connection and waits for its answer. A connection that turns out to have ended
-// before this call made a new one is replaced; one that ends while the request is on it is BROKER_LOST.
-func (c *Client) ask(
-	ctx context.Context, request func(id uint64) wire.Message, late func(*conn, wire.Message),
-) (wire.Message, *conn, *Error) {
+// retry does something on the current connection. A connection that turns out to have ended before this call made a new
+// one is replaced; one that ends while a request is on it is BROKER_LOST.
+func (c *Client) retry(ctx context.Context, do func(*conn) *Error) *Error {
 	for {
 		current, fresh, err := c.conn(ctx)
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
-		answer, err := current.call(ctx, request, func(m wire.Message) {
-			if late != nil {
-				late(current, m)
-			}
-		})
+		err = do(current)
 		if err == nil || fresh || err.Code != CodeBrokerLost || ctx.Err() != nil {
-			return answer, current, err
+			return err
 		}
 	}
 }
@@ -154,12 +148,15 @@ func (c *Client) ask(
 // progress (spec section 9). Errors: BROKER_LOST; TIMEOUT or CANCELLED at the context's end.
 func (c *Client) Ping(ctx context.Context) (time.Duration, error) {
 	begin := time.Now()
-	answer, current, err := c.ask(ctx, func(id uint64) wire.Message { return &wire.Ping{Token: id} }, nil)
+	err := c.retry(ctx, func(current *conn) *Error {
+		answer, err := current.call(ctx, func(id uint64) wire.Message { return &wire.Ping{Token: id} }, nil)
+		if _, ok := answer.(*wire.Pong); err == nil && !ok {
+			return current.confused("PING")
+		}
+		return err
+	})
 	if err != nil {
 		return 0, err
-	}
-	if _, ok := answer.(*wire.Pong); !ok {
-		return 0, current.confused("PING")
 	}
 	return time.Since(begin), nil
 }

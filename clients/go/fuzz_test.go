@@ -60,7 +60,7 @@ func pairedConn(t *testing.T) (*conn, int) {
 
 // leaseToFuzz is a lease that waits for the answer with the id 1<<24.
 func (c *conn) leaseToFuzz(t *testing.T) *lease {
-	planes := []plane{{name: "y", dtype: F32, sample: []uint64{4}, elements: 4, offset: 4096, stride: 16}}
+	planes := []plane{{name: "y", dtype: F32, sample: []uint64{4}, elements: 4, offset: 4096, stride: 16, sizes: []sizeOf{{kind: open}}}}
 	r := newRing(c, &wire.Ring{Ring: 1, Slots: 8, MaxRows: 8}, make([]byte, 8192), nil, planes)
 	l := r.lend(1)
 	l.inFlight, l.waiting = true, true

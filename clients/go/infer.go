@@ -13,8 +13,8 @@ import (
 // drop the request. The rows stay taken until the broker answers; releasing the lease before that is fine. (spec
 // section 7)
 //
-// Other errors: MODEL_FAILED, OUTPUT_MISMATCH, DEADLINE_EXCEEDED of the run; WRONG_DIM and others of section 7 for a
-// shape that the model does not take; BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; LEASE_BUSY, LEASE_RELEASED. The lease can
+// Other errors: MODEL_FAILED, OUTPUT_MISMATCH, OUTPUT_TOO_LARGE, DEADLINE_EXCEEDED of the run; WRONG_DIM and others of
+// section 7 for a shape that the model does not take, UNIFORM_MISMATCH and INVALID_BOOL for values; BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; LEASE_BUSY, LEASE_RELEASED. The lease can
 // be used again after all of these but the last four.
 //
 // An inference allocates nothing.
@@ -129,8 +129,8 @@ func (l *lease) accept(answer wire.Message) *Error {
 	}
 	for i := range m.Outputs {
 		d, p := &m.Outputs[i], &l.ring.outputs[i]
-		if d.DType != p.dtype.String() || d.Offset != p.offset+uint64(l.row)*p.stride || !p.checkShape(d.Shape, l.rows) {
-			return badAnswer("outputs[%d] is not in its plane's row", i)
+		if d.DType != p.dtype.String() || d.Offset != p.offset+uint64(l.row)*p.stride || !p.isShapeOf(&l.request, d.Shape) {
+			return badAnswer("outputs[%d] is not what the request's rows can have", i)
 		}
 	}
 	l.keep(m)

@@ -32,34 +32,57 @@ type Dim struct {
 	Name string // "" for a size
 }
 
-// maxPages ends a listing that goes in circles.
+// maxPages is where a listing is taken for one without end (spec section 5).
 const maxPages = 1 << 12
 
 // Models lists what the broker serves. Errors: BROKER_LOST; TIMEOUT or CANCELLED at the context's end.
 func (c *Client) Models(ctx context.Context) ([]ModelInfo, error) {
 	var all []ModelInfo
+	err := c.retry(ctx, func(current *conn) *Error {
+		all = nil
+		return current.list(ctx, func(m *wire.Model) bool {
+			all = append(all, describeModel(m))
+			return false
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// list reads page after page of the broker's models, until seen says that it has seen enough. What seen is given stays
+// as it is.
+func (c *conn) list(ctx context.Context, seen func(*wire.Model) bool) *Error {
 	page := uint64(0)
 	for range maxPages {
-		answer, current, err := c.ask(ctx, func(id uint64) wire.Message { return &wire.List{ID: id, Page: page} }, nil)
+		answer, err := c.call(ctx, func(id uint64) wire.Message { return &wire.List{ID: id, Page: page} }, nil)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		models, ok := answer.(*wire.Models)
 		if !ok {
-			return nil, current.confused("LIST")
+			return c.confused("LIST")
 		}
-		for _, m := range models.Models {
-			all = append(all, describeModel(m))
+		for i := range models.Models {
+			if seen(&models.Models[i]) {
+				return nil
+			}
 		}
 		if !models.NextPage.Set {
-			return all, nil
+			return nil
+		}
+		if models.NextPage.Value <= page {
+			break
 		}
 		page = models.NextPage.Value
 	}
-	return nil, badAnswer("the pages of LIST have no end")
+	err := badAnswer("the pages of LIST have no end")
+	c.end(err)
+	return err
 }
 
-func describeModel(m wire.Model) ModelInfo {
+func describeModel(m *wire.Model) ModelInfo {
 	dims := make(map[string]int, len(m.Signature.Dims))
 	for name, maximum := range m.Signature.Dims {
 		dims[name] = int(maximum.Value)

@@ -23,7 +23,7 @@ func Call[In, Out Element](ctx context.Context, m *Model, in []In) ([]Out, error
 		return nil, err
 	}
 	defer l.Release()
-	if err := fill(l, r.inputs[0].name, shape, in); err != nil {
+	if err := fill(l, r.inputs[0].name, shape[0], shape, in); err != nil {
 		return nil, err
 	}
 	result, err := l.Infer(ctx)
@@ -35,24 +35,25 @@ func Call[In, Out Element](ctx context.Context, m *Model, in []In) ([]Out, error
 }
 
 // Infer runs the model once: it acquires rows, copies the inputs into them, infers, and returns copies of the outputs.
-// To save the copies, use [Model.Acquire]. Errors: WRONG_TENSOR_COUNT where the inputs are not the model's;
+// An input without a batch axis, such as a sample rate, is copied into every row. To save the copies, use
+// [Model.Acquire]. Errors: WRONG_TENSOR_COUNT where the inputs are not the model's;
 // WRONG_DTYPE, WRONG_RANK, WRONG_DIM; and those of [Model.Acquire] and [Lease.Infer].
 func (m *Model) Infer(ctx context.Context, inputs Arrays) (Arrays, error) {
 	r, fault := m.current(ctx)
 	if fault != nil {
 		return nil, fault
 	}
-	shapes, fault := inputs.resolve(r.inputs)
+	shapes, rows, fault := inputs.resolve(r.inputs)
 	if fault != nil {
 		return nil, fault
 	}
-	l, err := m.Acquire(ctx, rowsOf(shapes))
+	l, err := m.Acquire(ctx, rows)
 	if err != nil {
 		return nil, err
 	}
 	defer l.Release()
 	for i, p := range r.inputs {
-		if err := fillAny(l, p.name, shapes[i], inputs[p.name].Data); err != nil {
+		if err := fillAny(l, p.name, rows, shapes[i], inputs[p.name].Data); err != nil {
 			return nil, err
 		}
 	}

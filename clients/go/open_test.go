@@ -2,11 +2,11 @@ package ringbroker_test
 
 import (
 	"context"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"ringbroker"
 	"ringbroker/internal/wire"
@@ -85,6 +85,74 @@ func TestARingThatDoesNotFitItsSegmentIsRefused(t *testing.T) {
 	}
 }
 
+// The planes are the signature's tensors: so their elements are what a caller takes them for.
+func TestARingOfOtherPlanesThanTheModelsIsRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*wire.Ring){
+		"another name":      func(r *wire.Ring) { r.Planes[0].Name = "b" },
+		"another dtype":     func(r *wire.Ring) { r.Planes[0].DType = "U32" },
+		"no batch axis":     func(r *wire.Ring) { r.Planes[0].BatchAxis = wire.Opt[uint16]{} },
+		"another axis":      func(r *wire.Ring) { r.Planes[0].BatchAxis.Value = 0 },
+		"another rank":      func(r *wire.Ring) { r.Planes[0].Sample = []uint64{6} },
+		"another fixed dim": func(r *wire.Ring) { r.Planes[0].Sample = []uint64{3, 2} },
+		"an input missing":  func(r *wire.Ring) { r.Planes = r.Planes[1:] },
+		"an output missing": func(r *wire.Ring) { r.Planes = r.Planes[:1] },
+		"no planes":         func(r *wire.Ring) { r.Planes = nil },
+		"an input more":     func(r *wire.Ring) { r.Planes[1].Direction = "in" },
+		"outputs first":     func(r *wire.Ring) { r.Planes[0], r.Planes[1] = r.Planes[1], r.Planes[0] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := ringbrokertest.New(t, turned())
+			c := dial(t, b)
+			b.Mangle(func(payload []byte) []byte { return spoilRing(t, payload, spoil) })
+			_, err := c.Open(inTime(t), "turned")
+			wants(t, err, ringbroker.CodeBadAnswer)
+		})
+	}
+	b := ringbrokertest.New(t, sum())
+	b.Mangle(func(payload []byte) []byte {
+		return spoilRing(t, payload, func(r *wire.Ring) { r.Planes[1].Sample, r.Planes[1].Stride = []uint64{8}, 64 })
+	})
+	_, err := dial(t, b).Open(inTime(t), "sum") // where one dim has two sizes
+	wants(t, err, ringbroker.CodeBadAnswer)
+}
+
+func TestAModelOnALaterPageIsOpened(t *testing.T) {
+	var models []ringbrokertest.Model
+	for i := range 40 {
+		m := twice()
+		m.Name += fmt.Sprint(i)
+		models = append(models, m)
+	}
+	c := dial(t, ringbrokertest.New(t, models...))
+	for _, name := range []string{"twice0", "twice16", "twice39"} {
+		infer(t, acquire(t, open(t, c, name), 1))
+	}
+}
+
+func TestPagesThatDoNotGrowAreABadAnswer(t *testing.T) {
+	for _, next := range []uint64{0, 1} {
+		b := ringbrokertest.New(t, twice())
+		c := dial(t, b)
+		asked := uint64(0)
+		b.Mangle(func(payload []byte) []byte {
+			m, ok := decode(t, payload).(*wire.Models)
+			if !ok {
+				return payload
+			}
+			asked++
+			m.NextPage = wire.Some(min(asked, next)) // 0 after 0, or 1 after 0 and then 1 after 1
+			return encode(t, m)
+		})
+		_, err := c.Models(inTime(t))
+		wants(t, err, ringbroker.CodeBadAnswer)
+		if asked != next+1 {
+			t.Errorf("it asked for %d pages", asked)
+		}
+		_, err = c.Open(inTime(t), "nobody")
+		wants(t, err, ringbroker.CodeBadAnswer)
+	}
+}
+
 func TestASegmentThatCannotBeMappedIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	for name, spoil := range map[string]func(*wire.Ring){
@@ -127,12 +195,19 @@ func TestARingThatComesTooLateIsGivenBack(t *testing.T) {
 		b := ringbrokertest.New(t, twice())
 		c := dial(t, b, spin)
 		for range 40 { // more than a session may have rings
-			resume := b.Pause()
-			ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+			ctx, cancel := context.WithCancel(inTime(t))
+			left := make(chan struct{})
+			b.Mangle(func(payload []byte) []byte {
+				if _, ok := decode(t, payload).(*wire.Ring); ok {
+					cancel()
+					<-left
+				}
+				return payload
+			})
 			_, err := c.Open(ctx, "twice")
-			cancel()
-			wants(t, err, ringbroker.CodeTimeout, context.DeadlineExceeded)
-			resume()
+			close(left)
+			wants(t, err, ringbroker.CodeCancelled, context.Canceled)
+			b.Mangle(nil)
 		}
 		eventually(t, "there is room for a ring", func() bool {
 			_, err := c.Open(inTime(t), "twice")

@@ -50,7 +50,7 @@ type OpenOption func(*wire.Open)
 func Slots(n int) OpenOption { return func(o *wire.Open) { o.Slots = uint64(n) } }
 
 // Max sets the largest size of a dynamic dim that this ring will see. A dim for which the model sets no maximum needs
-// one; for others it makes the rows smaller.
+// one; for others, those of outputs included, it makes the rows smaller.
 func Max(dim string, size int) OpenOption {
 	return func(o *wire.Open) {
 		if o.Maxima == nil {

@@ -16,6 +16,9 @@ type plane struct {
 	elements uint64   // of one row
 	offset   uint64
 	stride   uint64
+
+	batched bool     // of an input: whether it has a batch axis; where not, its rows are equal
+	sizes   []sizeOf // of an output: what decides each dim of a row
 }
 
 // checkPlanes checks everything that the broker says of a ring's memory, and returns its inputs and its outputs.
@@ -55,7 +58,9 @@ func checkPlane(w wire.Plane, slots, bytes uint64) (plane, bool) {
 	if stride > 0 && slots > (bytes-w.Offset)/stride {
 		return plane{}, false
 	}
-	return plane{w.Name, dtype, w.Sample, stride / uint64(dtype.Size()), w.Offset, stride}, true
+	p := plane{name: w.Name, dtype: dtype, sample: w.Sample, offset: w.Offset, stride: stride}
+	p.elements = stride / uint64(dtype.Size())
+	return p, true
 }
 
 func overlapsAny(p plane, others []plane, slots uint64) bool {
@@ -76,20 +81,27 @@ func indexOfPlane(planes []plane, name string) int {
 	return -1
 }
 
-// checkShape checks [rows, *dims] against the plane: no dim may be over the sample's.
-func (p *plane) checkShape(shape []uint64, rows int) bool {
-	if len(shape) != 1+len(p.sample) || shape[0] != uint64(rows) {
+// isShapeOf says whether [rows, *dims] is a shape that the answer to this request may tell for the plane's output.
+func (p *plane) isShapeOf(request *wire.Infer, shape []uint64) bool {
+	if len(shape) != 1+len(p.sample) || shape[0] != request.Rows {
 		return false
 	}
 	for i, dim := range shape[1:] {
-		if dim > p.sample[i] {
+		size := p.sample[i]
+		switch from := p.sizes[i]; from.kind {
+		case ofInput:
+			size = request.Inputs[from.input].Shape[1+from.axis]
+		case open:
+			size = min(size, dim)
+		}
+		if dim != size {
 			return false
 		}
 	}
 	return true
 }
 
-// count is the elements of one row of that shape. The shape has passed checkShape, so the product cannot overflow.
+// count is the elements of one row of that shape. No dim is over the plane's, so the product cannot overflow.
 func count(shape []uint64) uint64 {
 	n := uint64(1)
 	for _, dim := range shape[1:] {

@@ -23,7 +23,8 @@ func (l *lease) describe(generation uint64) Result {
 	}
 }
 
-// Output is an output of this result, of its actual shape. What is wrong with it is told by its view: INVALID_FIELD
+// Output is an output of this result, of its actual shape: a dim that is no input's has the size that the model gave it,
+// which may be 0. What is wrong with it is told by its view: INVALID_FIELD
 // where the model has no such output; LEASE_RELEASED after the lease's next Infer or its release; LEASE_BUSY while one
 // is in flight.
 func (r Result) Output(name string) Tensor {

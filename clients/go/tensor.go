@@ -107,7 +107,7 @@ func (t Tensor) bytes() ([]byte, *Error) {
 		return nil, errorf(CodeWrongDim, p.name, "there is no row %d of %d", row, rows)
 	case t.row != allRows:
 		rows = 1
-	case rows > 1 && elements != p.elements:
+	case rows > 1 && elements != p.elements && elements > 0:
 		return nil, errorf(CodeWrongDim, p.name, "rows shorter than the ring's are not one slice: use Row")
 	}
 	begin := p.offset + (uint64(s.row)+row)*p.stride

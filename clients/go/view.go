@@ -15,7 +15,7 @@ type Element interface {
 // has closed, and never memory of anything else.
 //
 // Errors: WRONG_DTYPE where T is not the tensor's type (F16 and BF16 are seen as uint16); WRONG_DIM where the rows are
-// not one slice, being shorter than the ring's (use [Tensor.Row]); and those of [Lease.Input] and [Result.Output].
+// not one slice, being several and shorter than the ring's (use [Tensor.Row]); and those of [Lease.Input] and [Result.Output].
 func View[T Element](t Tensor) ([]T, error) {
 	if t.err == nil && dtypes[t.DType().index()].element != elementName[T]() {
 		t.err = errorf(CodeWrongDType, t.name(), "the elements are %s, not %s", t.DType(), elementName[T]())

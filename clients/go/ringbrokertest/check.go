@@ -10,9 +10,14 @@ import (
 
 // refusal is an error that an answer tells.
 type refusal struct {
-	code ringbroker.Code
-	path string
-	text string
+	code   ringbroker.Code
+	path   string
+	text   string
+	needed int64 // bytes of one row, for OUTPUT_TOO_LARGE
+}
+
+func newRefusal(code ringbroker.Code, path, text string) *refusal {
+	return &refusal{code: code, path: path, text: text}
 }
 
 // check makes the checks of an INFER in the order of spec section 7, behind DUPLICATE_ID.
@@ -20,15 +25,15 @@ func (s *session) check(m *wire.Infer) (*request, *refusal) {
 	r := s.rings[m.Ring]
 	switch {
 	case r == nil:
-		return nil, &refusal{ringbroker.CodeUnknownRing, "ring", "this session has no such ring"}
+		return nil, newRefusal(ringbroker.CodeUnknownRing, "ring", "this session has no such ring")
 	case !r.attached:
-		return nil, &refusal{ringbroker.CodeRingNotAttached, "ring", "the ring waits for its ATTACHED"}
+		return nil, newRefusal(ringbroker.CodeRingNotAttached, "ring", "the ring waits for its ATTACHED")
 	case m.Version.Set && m.Version.Value != r.model.version():
-		return nil, &refusal{ringbroker.CodeUnknownVersion, "version", "the model has no such version"}
+		return nil, newRefusal(ringbroker.CodeUnknownVersion, "version", "the model has no such version")
 	case m.Rows > r.maxRows:
-		return nil, &refusal{ringbroker.CodeTooManyRows, "rows", "more rows than a request may have"}
+		return nil, newRefusal(ringbroker.CodeTooManyRows, "rows", "more rows than a request may have")
 	case m.Slot > r.slots || m.Rows > r.slots-m.Slot:
-		return nil, &refusal{ringbroker.CodeRowsOutOfRange, "slot", "rows past the ring's end"}
+		return nil, newRefusal(ringbroker.CodeRowsOutOfRange, "slot", "rows past the ring's end")
 	}
 	dims := make(map[string]uint64)
 	n := len(r.model.Inputs)
@@ -41,9 +46,42 @@ func (s *session) check(m *wire.Infer) (*request, *refusal) {
 		}
 	}
 	if slices.Contains(r.busy[m.Slot:m.Slot+m.Rows], true) {
-		return nil, &refusal{ringbroker.CodeRowsInFlight, "slot", "a row belongs to another request"}
+		return nil, newRefusal(ringbroker.CodeRowsInFlight, "slot", "a row belongs to another request")
 	}
-	return &request{id: m.ID, ring: r, slot: m.Slot, rows: m.Rows, dims: dims, deadline: m.DeadlineNS}, nil
+	uniform, refused := r.look(m, dims)
+	if refused != nil {
+		return nil, refused
+	}
+	q := &request{id: m.ID, ring: r, slot: m.Slot, rows: m.Rows, dims: dims, uniform: uniform, deadline: m.DeadlineNS}
+	return q, nil
+}
+
+// look looks at the values of BOOL and of uniform inputs. It returns the uniform ones': requests run together only where
+// they are equal.
+func (r *ring) look(m *wire.Infer, dims map[string]uint64) (uniform string, refused *refusal) {
+	n := len(r.model.Inputs)
+	for i := range n {
+		p := &r.planes[i]
+		for row := m.Slot; p.tensor.DType == ringbroker.BOOL && row < m.Slot+m.Rows; row++ {
+			if slices.ContainsFunc(r.bytes(p, row, dims), func(b byte) bool { return b > 1 }) {
+				return "", newRefusal(ringbroker.CodeInvalidBool, fmt.Sprintf("inputs[%d]", i), "a byte is neither 0 nor 1")
+			}
+		}
+	}
+	for i := range n {
+		p := &r.planes[i]
+		if !slices.Contains(r.model.Uniform, p.tensor.Name) {
+			continue
+		}
+		first := string(r.bytes(p, m.Slot, dims))
+		for row := m.Slot + 1; row < m.Slot+m.Rows; row++ {
+			if string(r.bytes(p, row, dims)) != first {
+				return "", newRefusal(ringbroker.CodeUniformMismatch, fmt.Sprintf("inputs[%d]", i), "the rows differ")
+			}
+		}
+		uniform += first
+	}
+	return uniform, nil
 }
 
 // checkAll checks the descriptors of one direction. It binds the dynamic dims; where dims is nil, all must be at their
@@ -51,7 +89,7 @@ func (s *session) check(m *wire.Infer) (*request, *refusal) {
 func (r *ring) checkAll(field string, all []wire.Descriptor, planes []plane, m *wire.Infer, dims map[string]uint64) *refusal {
 	if len(all) != len(planes) {
 		text := fmt.Sprintf("%d descriptors for %d planes", len(all), len(planes))
-		return &refusal{ringbroker.CodeWrongTensorCount, field, text}
+		return newRefusal(ringbroker.CodeWrongTensorCount, field, text)
 	}
 	for i := range planes {
 		path := fmt.Sprintf("%s[%d]", field, i)
@@ -64,21 +102,21 @@ func (r *ring) checkAll(field string, all []wire.Descriptor, planes []plane, m *
 
 func (p *plane) check(path string, d wire.Descriptor, m *wire.Infer, dims map[string]uint64) *refusal {
 	if d.DType != p.wire.DType {
-		return &refusal{ringbroker.CodeWrongDType, path + ".dtype", "not the plane's dtype"}
+		return newRefusal(ringbroker.CodeWrongDType, path+".dtype", "not the plane's dtype")
 	}
 	if len(d.Shape) != 1+len(p.sample) {
-		return &refusal{ringbroker.CodeWrongRank, path + ".shape", "not the plane's rank"}
+		return newRefusal(ringbroker.CodeWrongRank, path+".shape", "not the plane's rank")
 	}
 	if d.Shape[0] != m.Rows {
-		return &refusal{ringbroker.CodeWrongDim, path + ".shape[0]", "not the rows"}
+		return newRefusal(ringbroker.CodeWrongDim, path+".shape[0]", "not the rows")
 	}
 	for i, size := range d.Shape[1:] {
 		if !p.takes(i, size, dims) {
-			return &refusal{ringbroker.CodeWrongDim, fmt.Sprintf("%s.shape[%d]", path, 1+i), "not a size that this dim may have"}
+			return newRefusal(ringbroker.CodeWrongDim, fmt.Sprintf("%s.shape[%d]", path, 1+i), "not a size that this dim may have")
 		}
 	}
 	if d.Offset != p.wire.Offset+m.Slot*p.wire.Stride {
-		return &refusal{ringbroker.CodeWrongOffset, path + ".offset", "not where the plane's row begins"}
+		return newRefusal(ringbroker.CodeWrongOffset, path+".offset", "not where the plane's row begins")
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (b *Broker) Fail(n int, code ringbroker.Code, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for range n {
-		b.faults.failures = append(b.faults.failures, &refusal{code, "", text})
+		b.faults.failures = append(b.faults.failures, newRefusal(code, "", text))
 	}
 }
 

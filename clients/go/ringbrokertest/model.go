@@ -2,6 +2,7 @@ package ringbrokertest
 
 import (
 	"fmt"
+	"slices"
 
 	"ringbroker"
 	"ringbroker/internal/wire"
@@ -13,7 +14,8 @@ type Model struct {
 	Version  string // "" is "1"
 	Inputs   []Tensor
 	Outputs  []Tensor
-	Dims     map[string]int // the largest size of each dynamic dim but the batch's; 0 leaves it to the client
+	Dims     map[string]int // the largest size of each dynamic dim but the batch's; 0 leaves it to the client, save an open one
+	Uniform  []string       // inputs without a batch axis, whose rows are equal in a request: see Batch.Rows
 	MaxBatch int            // the most rows of one run; 0 is 8
 	// Run fills a batch's outputs. Its error is answered as MODEL_FAILED, with the error's type as the text; a
 	// *ringbroker.Error with its own code. It may block, and blocks its connection, as the broker's own models do.
@@ -88,14 +90,10 @@ func (m *Model) maxBatch() int {
 	return m.MaxBatch
 }
 
-// isBatched says whether requests of several rows can be run: every tensor has a batch axis.
+// isBatched says whether requests of several rows can be run: every tensor has a batch axis, or is a uniform input.
 func (m *Model) isBatched() bool {
-	for _, t := range append(append([]Tensor{}, m.Inputs...), m.Outputs...) {
-		if t.BatchAxis < 0 {
-			return false
-		}
-	}
-	return true
+	alone := func(t Tensor) bool { return t.BatchAxis < 0 && !slices.Contains(m.Uniform, t.Name) }
+	return !slices.ContainsFunc(m.Inputs, alone) && !slices.ContainsFunc(m.Outputs, alone)
 }
 
 func (m *Model) describe() wire.Model {

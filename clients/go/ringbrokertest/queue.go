@@ -17,6 +17,7 @@ type request struct {
 	ring       *ring
 	slot, rows uint64
 	dims       map[string]uint64
+	uniform    string // the values of the uniform inputs
 	deadline   wire.Opt[uint64]
 	received   time.Time
 }
@@ -41,7 +42,7 @@ func (s *session) infer(m *wire.Infer) {
 
 // cancel drops requests that have not begun.
 func (s *session) cancel(which func(*request) bool) {
-	s.drop(which, &refusal{ringbroker.CodeCancelled, "", "the request was cancelled"})
+	s.drop(which, newRefusal(ringbroker.CodeCancelled, "", "the request was cancelled"))
 }
 
 func (s *session) drop(which func(*request) bool, why *refusal) {
@@ -62,7 +63,7 @@ func (s *session) run() {
 	for len(s.queue) > 0 && !s.held && !s.ended {
 		now := s.broker.now()
 		s.drop(func(r *request) bool { return r.deadline.Set && r.deadline.Value <= now },
-			&refusal{ringbroker.CodeDeadlineExceeded, "", "the deadline passed before the request was run"})
+			newRefusal(ringbroker.CodeDeadlineExceeded, "", "the deadline passed before the request was run"))
 		if len(s.queue) > 0 {
 			s.runBatch(s.gather())
 		}
@@ -76,7 +77,8 @@ func (s *session) gather() []*request {
 	begin, end := batch[0].slot, batch[0].slot+batch[0].rows
 	for i := 0; i < len(s.queue); i++ {
 		r := s.queue[i]
-		fits := r.ring == batch[0].ring && maps.Equal(r.dims, batch[0].dims) && end-begin+r.rows <= r.ring.maxRows
+		fits := r.ring == batch[0].ring && end-begin+r.rows <= r.ring.maxRows
+		fits = fits && maps.Equal(r.dims, batch[0].dims) && r.uniform == batch[0].uniform
 		if !fits || r.slot != end && r.slot+r.rows != begin {
 			continue
 		}
@@ -90,7 +92,7 @@ func (s *session) gather() []*request {
 
 func (s *session) runBatch(requests []*request) {
 	first := requests[0]
-	b := &Batch{ring: first.ring, slot: int(first.slot), dims: first.dims}
+	b := &Batch{ring: first.ring, slot: int(first.slot), dims: maps.Clone(first.dims)}
 	for _, r := range requests {
 		b.slot = min(b.slot, int(r.slot))
 		b.rows += int(r.rows)
@@ -108,7 +110,7 @@ func (s *session) runBatch(requests []*request) {
 		answer := &wire.Result{ID: r.id, Last: true, Version: r.ring.model.version(), BatchRows: uint64(b.rows)}
 		answer.Timings = wire.Timings{QueueNS: uint64(begin.Sub(r.received)), ComputeNS: uint64(compute)}
 		for i := range outputs {
-			answer.Outputs = append(answer.Outputs, outputs[i].descriptor(r.slot, r.rows, r.dims))
+			answer.Outputs = append(answer.Outputs, outputs[i].descriptor(r.slot, r.rows, b.dims))
 		}
 		s.reply(answer)
 	}
@@ -117,7 +119,7 @@ func (s *session) runBatch(requests []*request) {
 func refusalOf(err error) *refusal {
 	var own *ringbroker.Error
 	if errors.As(err, &own) {
-		return &refusal{own.Code, own.Path, own.Text}
+		return &refusal{own.Code, own.Path, own.Text, own.NeededBytes}
 	}
-	return &refusal{ringbroker.CodeModelFailed, "", fmt.Sprintf("the model failed: %T", err)}
+	return newRefusal(ringbroker.CodeModelFailed, "", fmt.Sprintf("the model failed: %T", err))
 }

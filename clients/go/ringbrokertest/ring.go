@@ -37,6 +37,15 @@ func (p *plane) shape(dims map[string]uint64) []uint64 {
 	return shape
 }
 
+// bytes is one row of a plane, of its actual shape.
+func (r *ring) bytes(p *plane, row uint64, dims map[string]uint64) []byte {
+	size := uint64(p.tensor.DType.Size())
+	for _, dim := range p.shape(dims) {
+		size *= dim
+	}
+	return r.memory[p.wire.Offset+row*p.wire.Stride:][:size]
+}
+
 func (p *plane) descriptor(slot, rows uint64, dims map[string]uint64) wire.Descriptor {
 	return wire.Descriptor{
 		Offset: p.wire.Offset + slot*p.wire.Stride, Shape: append([]uint64{rows}, p.shape(dims)...), DType: p.wire.DType,
@@ -47,10 +56,10 @@ func (p *plane) descriptor(slot, rows uint64, dims map[string]uint64) wire.Descr
 func (s *session) open(m *wire.Open) (*ring, *refusal) {
 	model := s.broker.model(m.Model)
 	if model == nil {
-		return nil, &refusal{ringbroker.CodeUnknownModel, "model", "there is no such model"}
+		return nil, newRefusal(ringbroker.CodeUnknownModel, "model", "there is no such model")
 	}
 	if m.Version.Set && m.Version.Value != model.version() {
-		return nil, &refusal{ringbroker.CodeUnknownVersion, "version", "the model has no such version"}
+		return nil, newRefusal(ringbroker.CodeUnknownVersion, "version", "the model has no such version")
 	}
 	dims, refused := model.maxima(m.Maxima)
 	if refused != nil {
@@ -61,10 +70,10 @@ func (s *session) open(m *wire.Open) (*ring, *refusal) {
 		slots = defaultSlots
 	}
 	if slots > maxSlots {
-		return nil, &refusal{ringbroker.CodeTooManySlots, "slots", "more slots than a ring may have"}
+		return nil, newRefusal(ringbroker.CodeTooManySlots, "slots", "more slots than a ring may have")
 	}
 	if len(s.rings) >= maxRings {
-		return nil, &refusal{ringbroker.CodeTooManyRings, "", "the session has as many rings as it may have"}
+		return nil, newRefusal(ringbroker.CodeTooManyRings, "", "the session has as many rings as it may have")
 	}
 	r := &ring{model: model, slots: slots, maxRows: min(slots, uint64(model.maxBatch())), busy: make([]bool, slots)}
 	if !model.isBatched() {
@@ -97,14 +106,14 @@ func (r *ring) place(dims map[string]uint64) *refusal {
 	}
 	bytes, ok := layOut(r.slots, planes)
 	if !ok || bytes > maxSegmentBytes {
-		return &refusal{ringbroker.CodeRingTooLarge, "", "the ring would be too large"}
+		return newRefusal(ringbroker.CodeRingTooLarge, "", "the ring would be too large")
 	}
 	for i := range planes {
 		r.planes[i].wire = planes[i]
 	}
 	var err error
 	if r.segment, err = newSegment(bytes); err != nil {
-		return &refusal{ringbroker.CodeSHMFull, "", "there is no room for the ring"}
+		return newRefusal(ringbroker.CodeSHMFull, "", "there is no room for the ring")
 	}
 	return nil
 }
@@ -113,7 +122,7 @@ func (r *ring) place(dims map[string]uint64) *refusal {
 func (m *Model) maxima(asked map[string]uint64) (map[string]uint64, *refusal) {
 	for name := range asked {
 		if _, ok := m.Dims[name]; !ok {
-			return nil, &refusal{ringbroker.CodeUnknownDim, "maxima." + name, "the model has no such dim"}
+			return nil, newRefusal(ringbroker.CodeUnknownDim, "maxima."+name, "the model has no such dim")
 		}
 	}
 	dims := make(map[string]uint64)
@@ -121,11 +130,11 @@ func (m *Model) maxima(asked map[string]uint64) (map[string]uint64, *refusal) {
 		size, ok := asked[name]
 		switch {
 		case !ok && own == 0:
-			return nil, &refusal{ringbroker.CodeMaximumMissing, "maxima." + name, "the model leaves this dim to the client"}
+			return nil, newRefusal(ringbroker.CodeMaximumMissing, "maxima."+name, "the model leaves this dim to the client")
 		case !ok:
 			size = uint64(own)
 		case size == 0 || own > 0 && size > uint64(own):
-			return nil, &refusal{ringbroker.CodeMaximumTooLarge, "maxima." + name, "0, or more than the model's own"}
+			return nil, newRefusal(ringbroker.CodeMaximumTooLarge, "maxima."+name, "0, or more than the model's own")
 		}
 		dims[name] = size
 	}

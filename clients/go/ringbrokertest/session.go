@@ -120,7 +120,7 @@ func (s *session) attach(m *wire.Attached) {
 func (s *session) close(m *wire.Close) {
 	r := s.rings[m.Ring]
 	if r == nil {
-		s.refuse(m.ID, &refusal{ringbroker.CodeUnknownRing, "ring", "this session has no such ring"})
+		s.refuse(m.ID, newRefusal(ringbroker.CodeUnknownRing, "ring", "this session has no such ring"))
 		return
 	}
 	s.cancel(func(q *request) bool { return q.ring == r })
@@ -145,7 +145,7 @@ func (s *session) freeAll() {
 
 // end answers what is wrong with the protocol and ends the session. What waits is dropped.
 func (s *session) end(code ringbroker.Code, path, text string) {
-	s.fail(wire.Opt[uint64]{}, &refusal{code, path, text})
+	s.fail(wire.Opt[uint64]{}, newRefusal(code, path, text))
 	s.queue = nil
 	s.ended = true
 }
@@ -153,7 +153,10 @@ func (s *session) end(code ringbroker.Code, path, text string) {
 func (s *session) refuse(id uint64, r *refusal) { s.fail(wire.Some(id), r) }
 
 func (s *session) fail(id wire.Opt[uint64], r *refusal) {
-	s.reply(&wire.Failure{ID: id, Code: uint16(r.code), Text: r.text, Path: wire.Opt[string]{Value: r.path, Set: r.path != ""}})
+	s.reply(&wire.Failure{
+		ID: id, Code: uint16(r.code), Text: r.text, Path: wire.Opt[string]{Value: r.path, Set: r.path != ""},
+		Extra: wire.ErrorExtra{NeededBytes: wire.Opt[uint64]{Value: uint64(r.needed), Set: r.needed > 0}},
+	})
 }
 
 // reply appends a message to what is to be sent.
