@@ -24,11 +24,12 @@ import click
 import numpy as np
 
 from broker import admin, log
-from broker.config import ServeConfig, default_socket_path, prepare_runtimes, usable_cpus
+from broker.config import ServeConfig, prepare_runtimes, usable_cpus
 from broker.engine.config import ModelConfig
 from broker.engine.repository import read_repository
 from broker.engine.signature import written
 from broker.options import apply_options, model_options, parse_model
+from ringbuf.address import default_socket_path
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Tensor
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.engine.config import ModelConfig
+from ringbuf.address import default_socket_path as default_socket_path
 
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
@@ -66,12 +67,3 @@ def prepare_runtimes() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
-
-
-def default_socket_path() -> str:
-    """Where broker and clients meet when nothing else is said (spec section 2)."""
-    if path := os.environ.get("RINGBROKER_SOCKET"):
-        return path
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return f"{runtime}/ringbroker/broker.sock"
-    return f"/tmp/ringbroker-{os.geteuid()}/broker.sock"

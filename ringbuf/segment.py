@@ -17,8 +17,6 @@ import os
 import secrets
 from pathlib import Path
 
-import posix_ipc
-
 from ringbuf import layout
 from ringbuf.errors import Code, RingbrokerError
 
@@ -58,6 +56,8 @@ class SegmentStore:
         Raises `RingbrokerError` SHM_FULL where /dev/shm has no room, SHM_UNAVAILABLE where it cannot be used at all;
         nothing is left behind then.
         """
+        import posix_ipc  # not above: a client only attaches, and needs no such package
+
         name = self.prefix + secrets.token_hex(16)
         try:
             shared = posix_ipc.SharedMemory("/" + name, posix_ipc.O_CREX, mode=0o600)

@@ -12,13 +12,15 @@ from typing import Literal
 
 from ringbroker.call import deadline_after
 from ringbroker.connection import Connection
-from ringbroker.dial import STARTING, Backoff, default_path, dial, unreachable
+from ringbroker.dial import STARTING, Backoff, dial, unreachable
 from ringbroker.errors import BrokerLost, Error, error_of
 from ringbroker.model import Model
+from ringbuf.address import default_socket_path
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 
 TIMEOUT_S = 10.0  # a broker that loads its models is up in a few seconds; one that is not there is noticed soon enough
+MAX_PAGES = 4096  # where a listing is taken for one without end (spec section 5)
 AUTO_SPIN_US = 100  # a round trip takes 10 to 50 us beside the model; longer waits are worth a sleep
 
 
@@ -130,12 +132,16 @@ class Client:
     def list_models(self, connection: Connection, deadline_ns: int) -> list[messages.Model]:
         """All pages of LIST."""
         models: list[messages.Model] = []
-        page: int | None = 0
-        while page is not None:
+        page = 0
+        for _ in range(MAX_PAGES):
             answer = connection.ask(partial(messages.List, page=page), messages.Models, deadline_ns)
             models += answer.models
+            if answer.next_page is None:
+                return models
+            if answer.next_page <= page:
+                break
             page = answer.next_page
-        return models
+        raise connection.refuse("the pages of LIST have no end", "next_page")
 
     def forget(self, model: Model) -> None:
         """The model was closed by its owner."""
@@ -183,7 +189,7 @@ def connect(
 
     Raises BrokerLost where no broker answers in time, and what the broker answers to HELLO.
     """
-    return Client(os.fspath(path) if path is not None else default_path(), timeout, _spin_ns(spin), name, pool)
+    return Client(os.fspath(path) if path is not None else default_socket_path(), timeout, _spin_ns(spin), name, pool)
 
 
 def _spin_ns(spin: str | float) -> int:

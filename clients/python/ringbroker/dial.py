@@ -1,8 +1,7 @@
-"""Reach the broker: where its socket is, and waiting for one that is still starting (spec section 2)."""
+"""Reach the broker: a try to connect, and waiting for one that is still starting (spec section 2)."""
 
 from __future__ import annotations
 
-import os
 import random
 import socket
 import time
@@ -16,15 +15,6 @@ STARTING = (FileNotFoundError, ConnectionRefusedError, BlockingIOError)
 
 FIRST_PAUSE_S = 0.001  # a broker between two generations is back within milliseconds
 LAST_PAUSE_S = 0.1  # ten tries a second cost nothing, and nobody waits longer than this for a broker that is there
-
-
-def default_path() -> str:
-    """Where the broker's socket is where nothing else is said."""
-    if path := os.environ.get("RINGBROKER_SOCKET"):
-        return path
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        return f"{runtime}/ringbroker/broker.sock"
-    return f"/tmp/ringbroker-{os.geteuid()}/broker.sock"
 
 
 class Backoff:

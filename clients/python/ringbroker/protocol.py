@@ -7,6 +7,7 @@ time feeds it. A blocking client's call is a `Call`, an asyncio client's will be
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -16,12 +17,21 @@ from ringbuf.wire import messages
 from ringbuf.wire.framing import FrameReader
 from ringbuf.wire.messages import BrokerMessage, Result, decode_broker
 
-VERSION = "0.1.0"
-
 HELLO_ID = 0  # the id under which the handshake's call waits; it never travels
 FIRST_ID = 2**32  # from here to 2^53 an id is nine bytes in msgpack, so that it can be written into a finished frame
 
 C = TypeVar("C")
+
+
+@cache
+def own_version() -> str:
+    """The version of this client, for the broker's log; `unknown` where it is not installed, as in a checkout."""
+    from importlib import metadata  # 26 ms, which `import ringbroker` need not take
+
+    try:
+        return metadata.version("ringbroker")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 class Protocol(Generic[C]):
@@ -48,7 +58,7 @@ class Protocol(Generic[C]):
         self.calls[HELLO_ID] = call
         self._hello_ns = self._clock()
         options = messages.HelloOptions(segments=("path",), pool=pool)
-        who = messages.ClientInfo(name, VERSION)
+        who = messages.ClientInfo(name, own_version())
         return messages.encode_frame(messages.Hello(messages.PROTOCOL_MAJOR, messages.PROTOCOL_MINOR, who, options))
 
     def feed(self, data: bytes) -> list[tuple[C, BrokerMessage]]:

@@ -26,6 +26,22 @@ def test_who_calls(peer):
         assert (hello.client.name, hello.options.pool) == ("me", "large")
 
 
+@pytest.mark.parametrize("pages", [[0], [1, 1], [5, 3]])
+def test_pages_that_do_not_grow(peer, client, pages):
+    following = iter(pages)
+    peer.on[messages.List] = lambda session, ask: session.send(messages.Models(ask.id, (), next(following)))
+    with pytest.raises(ringbroker.BadAnswer):
+        client.models()
+    assert next(following, None) is None
+
+
+def test_pages_without_end(peer, client):
+    peer.on[messages.List] = lambda session, ask: session.send(messages.Models(ask.id, (), ask.page + 7))
+    with pytest.raises(ringbroker.BadAnswer):
+        client.models()
+    assert len(peer.sessions[0].got(messages.List)) == 4096
+
+
 def test_ping(client):
     assert client.ping() > 0
 
@@ -134,5 +150,20 @@ def test_no_thread_is_started(client):
 
 
 def test_imports_neither_torch_nor_the_broker():
-    code = "import sys, ringbroker; print([name for name in ('torch', 'broker', 'asyncio') if name in sys.modules])"
+    names = ("torch", "broker", "asyncio", "posix_ipc", "click")
+    code = f"import sys, ringbroker; print([name for name in {names} if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_needs_nothing_that_only_the_broker_needs(peer):
+    """From connecting to an answer in shared memory, where the broker's packages are not installed."""
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'posix_ipc', 'click'):\n"
+        "    sys.modules[name] = None\n"
+        "import ringbroker\n"
+        "with ringbroker.connect(sys.argv[1]) as client, client.open('double', slots=2) as model:\n"
+        "    print(model([[1, 2, 3, 4]]).tolist())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code, peer.path], check=True, capture_output=True, text=True)
+    assert run.stdout == "[[2.0, 4.0, 6.0, 8.0]]\n"

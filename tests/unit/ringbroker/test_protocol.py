@@ -1,10 +1,12 @@
 """The session without I/O: which bytes answer which call, and what ends it."""
 
+from importlib import metadata
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbroker import ProtocolError
-from ringbroker.protocol import FIRST_ID, Protocol
+from ringbroker.protocol import FIRST_ID, Protocol, own_version
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
@@ -47,6 +49,20 @@ def test_hello_offers_what_this_client_can():
     payload = Protocol(Clock(0)).hello("hello", "tests")[4:]
     hello = messages.decode_client(payload)
     assert (hello.major, hello.minor, hello.client.name, hello.options.segments) == (1, 0, "tests", ("path",))
+
+
+def test_hello_tells_the_version_that_is_installed(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    own_version.cache_clear()
+    assert messages.decode_client(Protocol(Clock(0)).hello("hello", "tests")[4:]).client.version == metadata.version(
+        "ringbroker"
+    )
+    own_version.cache_clear()
+    monkeypatch.setattr(metadata, "version", missing)
+    assert own_version() == "unknown"
+    own_version.cache_clear()
 
 
 def test_clock_of_the_same_machine_is_taken_as_it_is():
