@@ -45,7 +45,7 @@ def main() -> None:
     rows, samples = [], {}
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
-        make(folder / "models")
+        make(folder)
         for model in REAL:
             with ExitStack() as inner:
                 seen = interleave(_contenders(inner, folder, model), ROUNDS[model], 1 if model != "score" else 300)
@@ -63,7 +63,7 @@ def _row(model: str, way: str, size: int, seen: dict) -> Row:
 def _contenders(stack: ExitStack, folder: Path, model: str) -> list[Contender]:
     contenders = []
     for number, way in enumerate(WAYS):
-        arguments = serve_arguments(folder / "models", model)
+        arguments = serve_arguments(folder, model)
         name = f"{model}{number}"
         path = stack.enter_context(broker(folder, *arguments, *way.options, "--threads", "1", name=name))
         slots = max(SIZES) * way.step

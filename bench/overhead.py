@@ -19,8 +19,8 @@ def main() -> None:
     """Measure and report."""
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
-        make(folder / "models")
-        served = [argument for model in REAL for argument in serve_arguments(folder / "models", model)]
+        make(folder)
+        served = [argument for model in REAL for argument in serve_arguments(folder, model)]
         path = stack.enter_context(broker(folder, "tiny=bench.models:tiny", *served, "--threads", "1"))
         client = stack.enter_context(ringbroker.connect(path, spin=1_000_000))
         seen = interleave([_contender(stack, client, model) for model in TURNS], ROUNDS, TURNS)

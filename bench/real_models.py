@@ -13,13 +13,13 @@ _MAXIMA = {"embed": {"seq": 32}}
 
 
 def make(folder: Path) -> None:
-    """Make their files."""
+    """Make their files in `folder`."""
     subprocess.run([sys.executable, "-m", "examples.models", *REAL, "--out", folder], cwd=ROOT, check=True)
 
 
 def serve_arguments(folder: Path, model: str) -> list[str]:
     """What `broker serve` is told."""
-    return [f"{model}={folder / model}"]
+    return [f"{model}={folder / 'models' / model}"]
 
 
 def maxima_of(model: str) -> dict[str, int]:

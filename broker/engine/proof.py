@@ -20,6 +20,8 @@ from broker.engine.tensors import pack, rows_first, spread
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor
 
+_TRIAL_BYTES = 256 * 2**20  # of the inputs and outputs of the largest batch; larger ones gain nothing
+
 Arrange = Callable[[torch.Tensor, int | None], torch.Tensor]
 
 
@@ -93,7 +95,14 @@ class Trial:
         if not is_repeatable:
             return 1, "the same input twice gave different answers"
         limit = min(config.max_batch, prepared.max_batch or config.max_batch)
-        return limit, "proven: rows of a batch equal rows alone" if limit > 1 else "max_batch is 1"
+        if limit == 1:
+            return 1, "max_batch is 1"
+        sizes = self._probe.sizes()[0]
+        row_bytes = sum(tensor.nbytes for tensor in (*self._probe.inputs(1, sizes), *self._probe.outputs(1, sizes)))
+        if limit * row_bytes <= _TRIAL_BYTES:
+            return limit, "proven: rows of a batch equal rows alone"
+        limit = max(1, _TRIAL_BYTES // row_bytes)
+        return limit, f"rows are large: no batch of more than {_TRIAL_BYTES >> 20} MiB is tried, or made"
 
     def _refute_batch(self, max_batch: int, tolerance: float | None) -> str | None:
         """Say what is wrong with the batch axis; None where nothing was found. Runs every power of two up to

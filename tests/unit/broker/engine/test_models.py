@@ -113,6 +113,11 @@ def above():
     return Model(lambda x: x[x > 0], {"x": "F32[8]"}, {"y": "F32[n]"}, {"n": 8})
 
 
+def enormous():
+    """32 MiB of input and as much output for a row."""
+    return Model(lambda x: x + 1, {"x": "F32[batch,8388608]"}, {"y": "F32[batch,8388608]"})
+
+
 def load(name, **said):
     return load_model(f"{__name__}:{name}", "m", **{"max_batch": 8, **said})
 
@@ -154,6 +159,12 @@ def test_a_model_whose_batch_axis_is_none_runs_row_by_row_and_says_why(name, why
     assert why in model.proof.batch
     (record,) = caplog.records
     assert record.because == model.proof.batch
+
+
+def test_a_batch_is_no_larger_than_what_was_tried():
+    model = load("enormous", max_batch=64)
+    assert model.max_batch == 4
+    assert "256 MiB" in model.proof.batch
 
 
 def test_what_a_batch_may_differ_is_the_operators_to_say():
