@@ -37,6 +37,25 @@ REFERENCE_MODELS = {
         "outputs": [["y", "I64", ["batch", "seq"], 0]],
         "dims": {"seq": None},
     },
+    "found": {
+        "about": "y = the values of x that are over 0, in their order: n is an open dim; one row at a time",
+        "inputs": [["x", "F32", ["batch", 4], 0]],
+        "outputs": [["y", "F32", ["batch", "n"], 0]],
+        "dims": {"n": 4},
+    },
+    "scaled": {
+        "about": "y = x * by where keep, else 0; seq is at most 4",
+        "inputs": [["x", "F32", ["batch", "seq"], 0], ["keep", "BOOL", ["batch", "seq"], 0], ["by", "F32", [], None]],
+        "outputs": [["y", "F32", ["batch", "seq"], 0]],
+        "dims": {"seq": 4},
+        "uniform": ["by"],
+    },
+    "turned": {
+        "about": "y = h + 1",
+        "inputs": [["h", "F32", [2, "batch", 3], 1]],
+        "outputs": [["y", "F32", [2, "batch", 3], 1]],
+        "dims": {},
+    },
 }
 
 
@@ -44,9 +63,9 @@ def message(name: str, *fields: Any) -> Frame:
     return [find_message(name).number, *fields]
 
 
-def error(request_id: Any, name: str, path: Any = None) -> Frame:
+def error(request_id: Any, name: str, path: Any = None, **extra: int) -> Frame:
     """An ERROR: the code is the contract, the text is not."""
-    return message("ERROR", request_id, find_error(name)["code"], ANY, path, ANY, {})
+    return message("ERROR", request_id, find_error(name)["code"], ANY, path, ANY, extra)
 
 
 def send(*frames: Frame) -> Step:
@@ -101,8 +120,10 @@ def ring(planes: list[Frame], segment_bytes: Any, slots: Any = SLOTS, **fields: 
     return message("RING", told["id"], told["ring"], segment, slots, told["max_rows"], VERSION, planes, {})
 
 
-def plane(name: str, direction: str, dtype: str, sample: list[int], offset: Any, stride: int) -> Frame:
-    return [name, direction, dtype, sample, offset, stride, 0, "cpu"]
+def plane(
+    name: str, direction: str, dtype: str, sample: list[int], offset: Any, stride: int, batch_axis: int | None = 0
+) -> Frame:
+    return [name, direction, dtype, sample, offset, stride, batch_axis, "cpu"]
 
 
 TWICE_PLANES = [plane("x", "in", "F32", [4], X, F32_ROW), plane("y", "out", "F32", [4], Y, F32_ROW)]

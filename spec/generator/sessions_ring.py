@@ -139,9 +139,20 @@ def refused() -> list[Script]:
 
 def attached() -> list[Script]:
     opened_twice = (*GREET, send(open_model("twice")), expect(TWICE_RING), MAP_TWICE)
+    given_up = (
+        send(open_model("twice", slots=1)),
+        expect(message("RING", 1, "$late", ANY, 1, 1, VERSION, ANY, {})),
+        send(message("ATTACHED", "$late", 2011)),
+    )
     return [
         script("the name goes with ATTACHED", *OPEN_TWICE, UNLINKED),
         script("a mapping that failed", *opened_twice, send(attach(2011)), UNLINKED, *refusals(UNKNOWN)),
+        script(
+            "rings that nobody waits for any more make room for others",
+            *GREET,
+            {"repeat": {"times": "$rings", "steps": [*given_up]}},
+            *opened_twice[len(GREET) :],
+        ),
         script(
             "INFER before ATTACHED",
             *opened_twice,

@@ -53,6 +53,73 @@ func scripted() []Model {
 			Run: func(b *Batch) error { return add(b, "a", "b") }},
 		{Name: "open", Inputs: []Tensor{i64("a")}, Outputs: []Tensor{i64("y")}, Dims: map[string]int{"seq": 0},
 			Run: func(b *Batch) error { return add(b, "a") }},
+		scriptedFound(),
+		scriptedScaled(),
+		scriptedTurned(),
+	}
+}
+
+func scriptedFound() Model {
+	run := func(b *Batch) error {
+		var kept []float32
+		for _, x := range Input[float32](b, "x", 0) {
+			if x > 0 {
+				kept = append(kept, x)
+			}
+		}
+		if err := b.SetDim("n", len(kept)); err != nil {
+			return err
+		}
+		copy(Output[float32](b, "y", 0), kept)
+		return nil
+	}
+	return Model{
+		Name: "found", Dims: map[string]int{"n": 4}, MaxBatch: 1, Run: run,
+		Inputs:  []Tensor{{Name: "x", DType: ringbroker.F32, Shape: Shape("batch", 4)}},
+		Outputs: []Tensor{{Name: "y", DType: ringbroker.F32, Shape: Shape("batch", "n")}},
+	}
+}
+
+func scriptedScaled() Model {
+	run := func(b *Batch) error {
+		by := Input[float32](b, "by", 0)[0] // the first row's is all rows'
+		for row := range b.Rows() {
+			x, keep, y := Input[float32](b, "x", row), Input[bool](b, "keep", row), Output[float32](b, "y", row)
+			clear(y)
+			for i := range x {
+				if keep[i] {
+					y[i] = x[i] * by
+				}
+			}
+		}
+		return nil
+	}
+	seq := Shape("batch", "seq")
+	return Model{
+		Name: "scaled", Dims: map[string]int{"seq": 4}, Uniform: []string{"by"}, Run: run,
+		Inputs: []Tensor{
+			{Name: "x", DType: ringbroker.F32, Shape: seq}, {Name: "keep", DType: ringbroker.BOOL, Shape: seq},
+			{Name: "by", DType: ringbroker.F32, BatchAxis: -1},
+		},
+		Outputs: []Tensor{{Name: "y", DType: ringbroker.F32, Shape: seq}},
+	}
+}
+
+func scriptedTurned() Model {
+	run := func(b *Batch) error {
+		for row := range b.Rows() {
+			y := Output[float32](b, "y", row)
+			for i, h := range Input[float32](b, "h", row) {
+				y[i] = h + 1
+			}
+		}
+		return nil
+	}
+	shape := Shape(2, "batch", 3)
+	return Model{
+		Name: "turned", Run: run,
+		Inputs:  []Tensor{{Name: "h", DType: ringbroker.F32, Shape: shape, BatchAxis: 1}},
+		Outputs: []Tensor{{Name: "y", DType: ringbroker.F32, Shape: shape, BatchAxis: 1}},
 	}
 }
 
