@@ -115,3 +115,8 @@ def fails_at_trial():
 
 def exits_at_trial():
     return Model(lambda _x: sys.exit(7), {"x": ROW}, {"y": ROW})
+
+
+def writing():
+    """Writes into the client's memory."""
+    return Model(lambda x: x.mul_(2), {"x": ROW}, {"y": ROW})

@@ -1,5 +1,7 @@
 """`broker serve` that starts, is refused, dies and stops: what it prints, what it leaves, what it takes over."""
 
+import io
+import os
 import signal
 import socket
 import subprocess
@@ -22,10 +24,13 @@ TWICE = f"twice={FACTORIES}:twice"
 SLOW = f"slow={FACTORIES}:slow"
 
 
-def refused(socket_path, *models):
+def refused(socket_path, *models, path=""):
     """What `broker serve` says on its way out; it must go with 1."""
     command = broker_command("serve", "--socket", str(socket_path), *models)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+    environment = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
+    )
     assert done.returncode == 1, done
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -220,11 +225,33 @@ def test_program_with_wrong_bytes(program, tmp_path):
         (f"{FACTORIES}:exiting", "3104 FACTORY_FAILED"),
         (f"{FACTORIES}:not_a_text", "3105 SIGNATURE_INVALID"),
         (f"{FACTORIES}:other_shape", "3106 SIGNATURE_MISMATCH"),
+        (f"{FACTORIES}:writing", "3107 INPUT_MODIFIED"),
+        (f"{FACTORIES}:twice --require-zero-copy", "3108 ZERO_COPY_IMPOSSIBLE"),
+        ("PICKLED", "3109 PICKLE_REFUSED"),
+        ("ONNX", "3110 RUNTIME_MISSING"),
+        (f"{FACTORIES}:twice --maximum seq=long", "3111 CONFIG_INVALID"),
+        (f"{FACTORIES}:twice --range z=1", "3111 CONFIG_INVALID"),
     ],
 )
 def test_serve_ends_with_the_code(source, told, program, tmp_path):
-    if source == "CUT":
-        source = str(tmp_path / "cut.pt2")
-        Path(source).write_bytes(program.read_bytes()[:-200])
-    assert told in refused(tmp_path / "broker.sock", f"model={source}")
-    assert {left.name for left in tmp_path.iterdir()} <= {"broker.sock.lock", "cut.pt2"}
+    source, *options = source.split()
+    files = {
+        "CUT": lambda: program.read_bytes()[:-200],
+        "PICKLED": lambda: pickled(torch.nn.Linear(2, 2)),
+        "ONNX": lambda: (ROOT / "tests" / "faults" / "identity.onnx").read_bytes(),
+    }
+    given = tmp_path / "given.pt2"
+    if source in files:
+        given.write_bytes(files[source]())
+        source = str(given)
+    missing = tmp_path / "missing"  # stands before the real one, as if it were not installed
+    missing.mkdir()
+    (missing / "onnxruntime.py").write_text("raise ModuleNotFoundError('no onnxruntime', name='onnxruntime')")
+    assert told in refused(tmp_path / "broker.sock", f"model={source}", *options, path=str(missing))
+    assert {left.name for left in tmp_path.iterdir()} <= {"broker.sock.lock", given.name, missing.name}
+
+
+def pickled(module):
+    file = io.BytesIO()
+    torch.save(module, file)
+    return file.getvalue()
