@@ -9,7 +9,7 @@ from typing import Any
 
 from broker.config import ServeConfig
 from broker.engine.models import Model
-from broker.engine.signature import Shape, dynamic_dims, sample_of, written
+from broker.engine.signature import Shape, dynamic_dims, may_lie_apart, sample_of, written
 from broker.ring import slots_for
 from ringbuf.layout import tensor_bytes
 from ringbuf.wire.messages import Tensor
@@ -20,7 +20,6 @@ def inspect(model: Model, config: ServeConfig) -> dict[str, Any]:
     signature, proof, plan = model.signature, model.proof, model.plan
     tensors = (*signature.inputs, *signature.outputs)
     slot_bytes = sum(_row_bytes(tensor, signature.dims) for tensor in tensors)
-    strided = bool(signature.dims) or any(tensor.batch_axis not in (0, None) for tensor in tensors)
     return {
         "name": model.name,
         "version": model.version,
@@ -36,7 +35,7 @@ def inspect(model: Model, config: ServeConfig) -> dict[str, Any]:
         "max_batch": proof.max_batch,
         "batch": proof.batch,
         "is_repeatable": proof.is_repeatable,
-        "rows_apart": _rows_apart(model) if strided else None,
+        "rows_apart": _rows_apart(model) if any(map(may_lie_apart, tensors)) else None,
         "private_inputs": model.config.private_inputs,
         "slot_bytes": slot_bytes,
         "unbounded_dims": [dim for dim, most in signature.dims.items() if most is None],

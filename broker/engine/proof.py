@@ -54,7 +54,11 @@ class Trial:
         max_batch, why = self._bound_batch(prepared, config, is_repeatable)
         if max_batch > 1 and (lie := self._refute_batch(max_batch, config.batch_tolerance)) is not None:
             max_batch, why = 1, lie
-        strides = is_repeatable and self._plan.accepts_strides and self._has_strided_rows()
+        strides = (
+            is_repeatable
+            and self._plan.accepts_strides
+            and any(map(signatures.may_lie_apart, (*self._signature.inputs, *self._signature.outputs)))
+        )
         return Proof(
             max_batch, why, is_repeatable, strides and self._refute_strides(max_batch, config.batch_tolerance) is None
         )
@@ -121,10 +125,6 @@ class Trial:
                         if wrong is not None:
                             return f"row {row} of a batch of {rows} is not what it is alone: {tensor.name} {wrong}"
         return None
-
-    def _has_strided_rows(self) -> bool:
-        tensors = (*self._signature.inputs, *self._signature.outputs)
-        return bool(self._signature.dims) or any(tensor.batch_axis not in (0, None) for tensor in tensors)
 
     def _refute_strides(self, max_batch: int, tolerance: float | None) -> str | None:
         rows = min(2, max_batch)

@@ -102,6 +102,11 @@ def dynamic_dims(tensors: tuple[Tensor, ...]) -> list[str]:
     return list(dict.fromkeys(dim for tensor in tensors for dim in sample_of(tensor) if isinstance(dim, str)))
 
 
+def may_lie_apart(tensor: Tensor) -> bool:
+    """Whether a ring may hold rows of it that are not adjacent: shorter ones than its longest, or permuted ones."""
+    return bool(dynamic_dims((tensor,))) or tensor.batch_axis not in (0, None)
+
+
 def is_dim_name(text: str) -> bool:
     """Whether a dim may be called so."""
     return _DIM_NAME.fullmatch(text) is not None

@@ -82,7 +82,7 @@ class Fuzzer:
         described = load("vectors/sessions.json")["models"]
         self._models = {
             name: [["1"], {key: value for key, value in described[name].items() if key != "about"}]
-            for name in described
+            for name in reference_models.SOURCES
         }
         self._link = None
         self._client = None

@@ -25,17 +25,17 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import Graph, GraphModule
 
-from broker.engine import inplace
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig
 from broker.engine.formats import guards
 from broker.engine.formats.interface import examples_of, inputs_of, outputs_of
 from broker.engine.formats.symbols import PLAIN_LOWER_BOUND, Symbols
-from broker.engine.mutation import outside_written
+from broker.engine.inplace import plan as inplace
+from broker.engine.inplace.mutation import outside_written
+from broker.engine.inplace.rehearsal import Check, Program
 from broker.engine.plan import Plan
 from broker.engine.probe import Probe
 from broker.engine.reconcile import reconcile
-from broker.engine.rehearsal import Check, Program
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature
 

@@ -22,7 +22,7 @@ from torch.utils._sympy.functions import FloorDiv, PythonMod
 from torch.utils._sympy.value_ranges import bound_sympy
 
 from broker.engine.formats.symbols import Symbols
-from broker.engine.rehearsal import Check
+from broker.engine.inplace.rehearsal import Check
 
 _SIZE = re.compile(r"(L(?:\[[^\]]+\])+)\.size\(\)\[(\d+)\]")
 

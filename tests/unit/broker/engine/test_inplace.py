@@ -7,13 +7,15 @@ import torch
 from torch.export import Dim
 from torch.nn import functional as F
 
-from broker.engine import honesty, inplace, rehearsal
 from broker.engine.compare import disagreement
 from broker.engine.config import ModelConfig
 from broker.engine.formats import exported
+from broker.engine.inplace import honesty, rehearsal
+from broker.engine.inplace import plan as inplace
 from broker.engine.plan import CopyingPlan
 from broker.engine.probe import Probe
-from broker.engine.rehearsal import may_lie_apart, spread
+from broker.engine.signature import may_lie_apart
+from broker.engine.tensors import spread
 
 BATCH = Dim("batch", max=64)
 SEQ = Dim("seq", max=32)

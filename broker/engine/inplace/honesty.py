@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from broker.engine.outvariants import name_of
-from broker.engine.redirection import Redirected
+from broker.engine.inplace.outvariants import name_of
+from broker.engine.inplace.redirection import Redirected
 
 
 def largest_allocation_bytes(call: Callable[[], Any]) -> int:

@@ -1,7 +1,7 @@
 """Rehearsals: which outputs of a graph can be written in place, found out by running it on probe inputs.
 
-An output is in place only if the op that writes it allocates nothing of its size (`broker.engine.honesty`), and only if
-the results are those that torch's own run of the graph gives, with the inputs as they were.
+An output is in place only if the op that writes it allocates nothing of its size (`honesty`), and only if the results
+are those that torch's own run of the graph gives, with the inputs as they were.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 from torch.fx import Graph, GraphModule
 
 from broker.engine.compare import disagreement
-from broker.engine.honesty import Watch
-from broker.engine.listing import compile_graph
-from broker.engine.outvariants import name_of
+from broker.engine.inplace.honesty import Watch
+from broker.engine.inplace.listing import compile_graph
+from broker.engine.inplace.outvariants import name_of
+from broker.engine.inplace.redirection import Redirected, redirect
 from broker.engine.plan import Route
 from broker.engine.probe import Probe
-from broker.engine.redirection import Redirected, redirect
-from broker.engine.signature import dynamic_dims
+from broker.engine.signature import may_lie_apart
 from broker.engine.tensors import spread
 from ringbuf.wire.messages import Signature, Tensor
 
@@ -77,11 +77,6 @@ def _apart(values: Sequence[torch.Tensor], declared: Sequence[Tensor]) -> list[t
         spread(value, tensor.batch_axis) if may_lie_apart(tensor) else value.contiguous()
         for value, tensor in zip(values, declared, strict=True)
     ]
-
-
-def may_lie_apart(tensor: Tensor) -> bool:
-    """Whether a ring may hold rows of it that are not adjacent: shorter ones than its longest, or permuted ones."""
-    return bool(dynamic_dims((tensor,))) or tensor.batch_axis not in (0, None)
 
 
 ADJACENT = (Layout(_adjacent, _adjacent),)

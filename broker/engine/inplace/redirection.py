@@ -15,8 +15,8 @@ import torch
 from torch._ops import OpOverload
 from torch.fx import Graph, Node
 
-from broker.engine.mutation import is_mutable
-from broker.engine.outvariants import STAND_INS, Refused, argument_of, name_of, out_variant, value_of
+from broker.engine.inplace.mutation import is_mutable
+from broker.engine.inplace.outvariants import STAND_INS, Refused, argument_of, name_of, out_variant, value_of
 
 aten = torch.ops.aten
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch._ops import OpOverload
 from torch.fx import Graph, Node
 
-from broker.engine.outvariants import argument_of
+from broker.engine.inplace.outvariants import argument_of
 
 
 def is_mutable(node: Node) -> bool:

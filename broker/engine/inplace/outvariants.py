@@ -1,7 +1,7 @@
 """What an op has in its place that writes its result into a given tensor.
 
 That is its out-variant; or, where this only copies a result there (`aten.relu.out`), or does not exist, another op that
-computes the same. Neither is believed: `broker.engine.inplace` runs them and looks.
+computes the same. Neither is believed: `broker.engine.inplace.plan` runs them and looks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """In-place plans: a graph whose results are written straight into the output planes (DESIGN section 6).
 
-Which outputs those are is found out at bind (`broker.engine.rehearsal`), for the two layouts that planes come in: rows
-that are adjacent, and rows that lie apart. Every other output is copied, in the same call, and counted.
+Which outputs those are is found out at bind (`rehearsal`), for the two layouts that planes come in: rows that are
+adjacent, and rows that lie apart. Every other output is copied, in the same call, and counted.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule
 
-from broker.engine.listing import compile_graph
+from broker.engine.inplace.listing import compile_graph
+from broker.engine.inplace.rehearsal import ADJACENT, APART, Program, Rehearsal, Unlike, Way, checked
 from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Shape, Tensors
 from broker.engine.probe import Probe
-from broker.engine.rehearsal import ADJACENT, APART, Program, Rehearsal, Unlike, Way, checked, may_lie_apart
+from broker.engine.signature import may_lie_apart
 
 log = logging.getLogger("broker.engine")
 
