@@ -1,7 +1,9 @@
 package ringbroker_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"ringbroker"
 	"ringbroker/internal/wire"
@@ -40,6 +42,27 @@ func TestBadAnswersToAnInference(t *testing.T) {
 			infer(t, acquire(t, m, 1)) // on a new connection
 		})
 	}
+}
+
+// An ERROR that belongs to no request and is none of the protocol's ends nothing, and answers nothing.
+func TestAnErrorOfNoRequestIsIgnored(t *testing.T) {
+	bothWays(t, func(t *testing.T, spin ringbroker.Option) {
+		b := ringbrokertest.New(t, twice())
+		c := dial(t, b, spin)
+		l := acquire(t, open(t, c, "twice"), 1)
+		b.Mangle(func(payload []byte) []byte {
+			if _, ok := decode(t, payload).(*wire.Pong); !ok {
+				return payload
+			}
+			return encode(t, &wire.Failure{Code: uint16(ringbroker.CodeSHMFull)})
+		})
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+		defer cancel()
+		_, err := c.Ping(ctx) // its answer is the ERROR, and so never comes
+		wants(t, err, ringbroker.CodeTimeout)
+		b.Mangle(nil)
+		infer(t, l) // on the same connection, or the lease would be lost
+	})
 }
 
 func TestGarbageForAnAnswer(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"ringbroker"
@@ -133,20 +134,19 @@ func TestPagesThatDoNotGrowAreABadAnswer(t *testing.T) {
 	for _, next := range []uint64{0, 1} {
 		b := ringbrokertest.New(t, twice())
 		c := dial(t, b)
-		asked := uint64(0)
+		var asked atomic.Uint64
 		b.Mangle(func(payload []byte) []byte {
 			m, ok := decode(t, payload).(*wire.Models)
 			if !ok {
 				return payload
 			}
-			asked++
-			m.NextPage = wire.Some(min(asked, next)) // 0 after 0, or 1 after 0 and then 1 after 1
+			m.NextPage = wire.Some(min(asked.Add(1), next)) // 0 after 0, or 1 after 0 and then 1 after 1
 			return encode(t, m)
 		})
 		_, err := c.Models(inTime(t))
 		wants(t, err, ringbroker.CodeBadAnswer)
-		if asked != next+1 {
-			t.Errorf("it asked for %d pages", asked)
+		if asked.Load() != next+1 {
+			t.Errorf("it asked for %d pages", asked.Load())
 		}
 		_, err = c.Open(inTime(t), "nobody")
 		wants(t, err, ringbroker.CodeBadAnswer)

@@ -17,10 +17,11 @@ func codeUint(c *codec, name string, v *uint64, least, most uint64) {
 		c.reject(k, name, "not an integer in the range of the field")
 		return
 	}
-	*v = n
-	if c.writing {
+	if c.writing { // and not to *v: the answer may be looked at beside it
 		c.b = appendUint(c.b, n)
+		return
 	}
+	*v = n
 }
 
 func codeU53(c *codec, name string, v *uint64)   { codeUint(c, name, v, 0, MaxInt) }
@@ -29,7 +30,9 @@ func codeCount(c *codec, name string, v *uint64) { codeUint(c, name, v, 1, MaxIn
 func codeU16(c *codec, name string, v *uint16) {
 	n := uint64(*v)
 	codeUint(c, name, &n, 0, 1<<16-1)
-	*v = uint16(n)
+	if !c.writing {
+		*v = uint16(n)
+	}
 }
 
 func codeBool(c *codec, name string, v *bool) {
