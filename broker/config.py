@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from broker.engine.config import ModelConfig
-from ringbuf.address import default_socket_path as default_socket_path
 
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 

@@ -35,7 +35,7 @@ def execute(batch: Batch) -> Outcome:
     if model.gathers:
         model.staging.run(model.plan, [(inputs, outputs)])
         return Outcome(None, batch.rows)
-    shapes = None
+    shapes = None  # every row's: sizes that depend on values have a batch of 1
     for slot in range(batch.slot, batch.slot + batch.rows):
         shapes = model.plan.run(*_views(Batch(batch.ring, slot, 1, batch.form, [])))
     return Outcome(shapes, 1)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
-from broker.engine.signature import open_axes
+from broker.engine.signature import open_axes, sample_of
 from broker.engine.tensors import pack, rows_first
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor
@@ -121,6 +121,7 @@ class CopyingPlan:
         self.routes = (Route(False, why),) * len(signature.outputs)
         self._function = function
         self._names = tuple(tensor.name for tensor in signature.outputs)
+        self._samples = [sample_of(tensor) for tensor in signature.outputs]
         self._copiers = [_Copier(tensor, signature) for tensor in signature.outputs]
         self._has_open_dims = any(copier.open_axes for copier in self._copiers)
 
@@ -139,7 +140,17 @@ class CopyingPlan:
             self.ledger.outputs_bytes += result.nbytes
         if not self._has_open_dims:
             return None
-        return tuple(copier.sample_of(result) for copier, result in zip(self._copiers, results, strict=True))
+        shapes = tuple(copier.sample_of(result) for copier, result in zip(self._copiers, results, strict=True))
+        self._check_shared_dims(shapes)
+        return shapes
+
+    def _check_shared_dims(self, shapes: tuple[Shape, ...]) -> None:
+        """Dims of one name are of one size, in all outputs."""
+        sizes: dict[str, int] = {}
+        for index, (sample, shape) in enumerate(zip(self._samples, shapes, strict=True)):
+            for dim, size in zip(sample, shape, strict=True):
+                if isinstance(dim, str) and sizes.setdefault(dim, size) != size:
+                    raise mismatch(f"its {dim!r} is {size}, and {sizes[dim]} in another output", f"outputs[{index}]")
 
 
 class _Copier:

@@ -54,14 +54,10 @@ class Trial:
         max_batch, why = self._bound_batch(prepared, config, is_repeatable)
         if max_batch > 1 and (lie := self._refute_batch(max_batch, config.batch_tolerance)) is not None:
             max_batch, why = 1, lie
-        strides = (
-            is_repeatable
-            and self._plan.accepts_strides
-            and any(map(signatures.may_lie_apart, (*self._signature.inputs, *self._signature.outputs)))
-        )
-        return Proof(
-            max_batch, why, is_repeatable, strides and self._refute_strides(max_batch, config.batch_tolerance) is None
-        )
+        tensors = (*self._signature.inputs, *self._signature.outputs)
+        matters = is_repeatable and self._plan.accepts_strides and any(map(signatures.may_lie_apart, tensors))
+        accepts_strides = matters and self._refute_strides(max_batch, config.batch_tolerance) is None
+        return Proof(max_batch, why, is_repeatable, accepts_strides)
 
     def _try_alone(self, sizes: Mapping[str, int]) -> bool:
         """Run one row, twice; say whether the answers were the same."""

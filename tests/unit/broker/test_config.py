@@ -5,23 +5,11 @@ import os
 import pytest
 
 from broker import config
-from broker.config import ServeConfig, default_socket_path, usable_cpus
+from broker.config import ServeConfig, usable_cpus
 
 
 def spin_ns(spin):
     return ServeConfig((), "path", spin=spin).spin_ns()
-
-
-def test_the_socket_path_follows_the_environment(monkeypatch):
-    monkeypatch.delenv("RINGBROKER_SOCKET", raising=False)
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
-    assert default_socket_path() == f"/tmp/ringbroker-{os.geteuid()}/broker.sock"
-    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
-    assert default_socket_path() == "/run/user/7/ringbroker/broker.sock"
-    monkeypatch.setenv("RINGBROKER_SOCKET", "/elsewhere.sock")
-    assert default_socket_path() == "/elsewhere.sock"
-    monkeypatch.setenv("RINGBROKER_SOCKET", "")
-    assert default_socket_path() == "/run/user/7/ringbroker/broker.sock"
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,34 @@ def test_inputs_come_in_the_signatures_order():
     output = torch.zeros(4)
     CopyingPlan(lambda a, b: a - b, signature).run([torch.full((4,), 5.0), torch.full((4,), 3.0)], [output])
     assert output.tolist() == [2.0] * 4
+
+
+OPEN = declare({"x": "F32[4]"}, {"values": "F32[n]", "where": "I64[2,n]"}, {"n": 4})
+
+
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_open_dims_are_packed_at_the_front_of_their_row(count):
+    values, where = torch.ones(count), torch.arange(2 * count).view(2, count)
+    plan = CopyingPlan(lambda x: (values, where), OPEN)
+    outputs = [torch.full((4,), -1.0), torch.full((2, 4), -1)]
+    assert plan.run([torch.zeros(4)], outputs) == ((count,), (2, count))
+    assert outputs[0].tolist() == [1.0] * count + [-1.0] * (4 - count)
+    assert outputs[1].flatten().tolist() == [*range(2 * count), *[-1] * (8 - 2 * count)]
+    assert plan.ledger.outputs_bytes == 20 * count
+
+
+@pytest.mark.parametrize(
+    ("values", "where", "code", "path"),
+    [
+        (torch.ones(5), torch.ones(2, 5).long(), Code.OUTPUT_TOO_LARGE, "outputs[0]"),
+        (torch.ones(3), torch.ones(2, 2).long(), Code.OUTPUT_MISMATCH, "outputs[1]"),
+        (torch.ones(3), torch.ones(3, 3).long(), Code.OUTPUT_MISMATCH, "outputs[1]"),
+        (torch.ones(3, 1), torch.ones(2, 3).long(), Code.OUTPUT_MISMATCH, "outputs[0]"),
+    ],
+)
+def test_open_dims_that_do_not_fit(values, where, code, path):
+    plan = CopyingPlan(lambda x: (values, where), OPEN)
+    with pytest.raises(RingbrokerError) as caught:
+        plan.run([torch.zeros(4)], [torch.zeros(4), torch.zeros(2, 4, dtype=torch.int64)])
+    assert (caught.value.code, caught.value.path) == (code, path)
+    assert caught.value.needed_bytes == (20 if code == Code.OUTPUT_TOO_LARGE else None)
