@@ -47,7 +47,7 @@ def make(out: Path) -> None:
     write_cases(
         out,
         "score",
-        {"rows": held_out.tolist(), "labels": labels[TRAINING_ROWS:].tolist(), "scores": scores.tolist()},
+        {"rows": held_out.tolist(), "labels": labels[TRAINING_ROWS:].int().tolist(), "scores": scores.tolist()},
     )
 
 
