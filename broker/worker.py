@@ -72,14 +72,24 @@ class Worker:
             self._failed(batch, error)
             return
         finished_ns = self._clock_ns()
-        for run in (batch, *batch.gathered):
-            session = run.requests[0].session
-            session.answer(run, outcome, started_ns, finished_ns)
-            self._loop.flush(session.connection)
+        session = batch.requests[0].session
+        session.answer(batch, outcome, started_ns, finished_ns)
+        if batch.gathered:
+            self._answer_gathered(batch, outcome, started_ns, finished_ns)
+        self._loop.flush(session.connection)
         # The client has its answers; the bookkeeping no longer keeps it waiting (0.4 us), and nothing is read
         self._batcher.finish(batch)
         self._stats.models[ring.model.name].count(batch, outcome.batch_rows, started_ns, finished_ns)
         self._collect_at_ns = finished_ns + _IDLE_NS
+
+    def _answer_gathered(self, batch: Batch, outcome: Outcome, started_ns: int, finished_ns: int) -> None:
+        """Answer the further runs, and send all but the first session's: one send for each."""
+        sessions = {run.requests[0].session: None for run in batch.gathered}
+        for run in batch.gathered:
+            run.requests[0].session.answer(run, outcome, started_ns, finished_ns)
+        sessions.pop(batch.requests[0].session, None)
+        for session in sessions:
+            self._loop.flush(session.connection)
 
     def _failed(self, batch: Batch, error: BaseException) -> None:
         """Answer with the error; among several requests, find out which it belongs to."""
