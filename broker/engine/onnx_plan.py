@@ -159,8 +159,9 @@ class _Ports:
         path = f"outputs[{names.index(name)}]" if name in names else "outputs"
         if found["made"] is None:
             return mismatch(in_one_line(error), path)
-        text = f"the model gave [{found['made']}], its signature says [{found['given']}]"
-        return mismatch(text.replace(",", ", "), path)
+        made, given = (found[key].replace(",", ", ") for key in ("made", "given"))
+        text = f"the model gave [{made}], its signature says [{given}]"
+        return mismatch(text, path)
 
 
 def _copying(call: Function, signature: Signature, why: str) -> CopyingPlan:

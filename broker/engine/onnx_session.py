@@ -6,10 +6,16 @@ The package is imported here and not at the top: it is in the extra `onnx`, and 
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
 from ringbuf.errors import Code, RingbrokerError
+
+_NOISE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from .*? failed:|/onnxruntime_src/\S+:\d+ .*?\) (?=[A-Z\[])"
+)
+_LONGEST = 400  # of a reason, in characters: some go on to list all that is supported
 
 
 def open_session(path: Path, threads: int) -> Any:
@@ -45,5 +51,6 @@ def require(package: str, path: Path) -> Any:
 
 
 def in_one_line(error: Exception) -> str:
-    """What it says, without line breaks."""
-    return " ".join(str(error).split())[:400] or type(error).__name__
+    """What it says, without its number, the file's path, places in ONNX Runtime's source, and line breaks."""
+    text = _NOISE.sub("", " ".join(str(error).split()))
+    return text[:_LONGEST] or type(error).__name__

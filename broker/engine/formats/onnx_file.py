@@ -128,13 +128,19 @@ def _tensor(value: Any, declared: Mapping[str, str]) -> FileTensor:
         raise signatures.invalid(f"{text}, and only tensors can be served", name)
     tensor = value.type.tensor_type
     if tensor.elem_type not in _DTYPES:
-        raise signatures.invalid(f"its dtype {tensor.elem_type} cannot be served", name)
+        raise signatures.invalid(f"its dtype {_dtype_name(tensor.elem_type)} cannot be served", name)
     if not tensor.HasField("shape"):
         if name not in declared:
             raise signatures.invalid("its shape is not in the file: declare it", name)
         rank = len(signatures.parse_tensor(name, declared[name]).shape)
         return FileTensor(name, _DTYPES[tensor.elem_type], (Symbol(""),) * rank)
     return FileTensor(name, _DTYPES[tensor.elem_type], tuple(_dim(dim) for dim in tensor.shape.dim))
+
+
+def _dtype_name(number: int) -> str:
+    from onnx import TensorProto  # the extra's, imported by now
+
+    return str(TensorProto.DataType.Name(number)) if number in TensorProto.DataType.values() else str(number)
 
 
 def _dim(dim: Any) -> int | Symbol:
