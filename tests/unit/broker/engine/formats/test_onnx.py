@@ -425,6 +425,28 @@ def test_files_that_were_cut_off(put, tmp_path):
     assert codes <= {Code.MODEL_INVALID, Code.SIGNATURE_INVALID}
 
 
+@pytest.mark.parametrize("name", [b"input", b"width"])
+def test_a_name_that_is_no_text(name, tmp_path):
+    made = model([node("Neg", "input", "y")], [value("input", ["width"])], [value("y", [4])])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(made.SerializeToString().replace(name, b"\xff" * 5))
+    error = refusal(path)
+    assert error.code == Code.MODEL_INVALID and "no text" in error.text
+
+
+def test_bytes_that_changed(tmp_path, capfd):
+    """Whatever they are now, it is a model or none: nothing else is raised, and nothing printed."""
+    path, whole = tmp_path / "model.onnx", models.linear().SerializeToString()
+    for at in range(len(whole)):
+        for byte in (0, 0xFF, whole[at] ^ 1):
+            path.write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+            try:
+                bind(path)
+            except RingbrokerError as error:
+                assert error.code in {Code.MODEL_INVALID, Code.SIGNATURE_INVALID}
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_file_of_another_kind(tmp_path):
     path = tmp_path / "model.onnx"
     torch.save(torch.nn.Linear(2, 2), path)
