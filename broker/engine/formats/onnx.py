@@ -64,11 +64,13 @@ def prepare(path: Path, config: ModelConfig) -> PreparedOnnx:
         raise RingbrokerError(Code.RUNTIME_MISSING, text, str(path))
     try:
         model: Any = onnx.load_model(path, format="protobuf", load_external_data=False)
-    except Exception as error:  # protobuf's, the system's, and Python's own
+        graph = onnx_file.read(model, {**config.inputs, **config.outputs})
+    except RingbrokerError:
+        raise
+    except Exception as error:  # protobuf's, the system's, and those of a graph that is in pieces
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         text = f"the file is truncated, corrupt, or not an ONNX model: {reason}"
         raise RingbrokerError(Code.MODEL_INVALID, text, str(path)) from error
-    graph = onnx_file.read(model, {**config.inputs, **config.outputs})
     signature, _ = reconcile(graph.inputs, graph.outputs, config)
     return PreparedOnnx(signature=signature, path=path, graph=graph, name=config.name)
 

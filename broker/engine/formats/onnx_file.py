@@ -89,7 +89,7 @@ def is_model(file: BinaryIO) -> bool:
 def read(model: Any, declared: Mapping[str, str]) -> Graph:
     """Read a ModelProto's graph; the shape of a tensor that has none is as long as the one `declared` for it.
 
-    Raises `RingbrokerError` SIGNATURE_INVALID.
+    Raises `RingbrokerError` SIGNATURE_INVALID, and nearly anything for a graph that was changed by accident.
     """
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
@@ -120,7 +120,7 @@ def _varint(file: BinaryIO) -> int | None:
 
 
 def _tensor(value: Any, declared: Mapping[str, str]) -> FileTensor:
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", value.name)
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", _text(value.name))
     name = f"_{name}" if name[:1] in "-." else name
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
@@ -137,6 +137,13 @@ def _tensor(value: Any, declared: Mapping[str, str]) -> FileTensor:
     return FileTensor(name, _DTYPES[tensor.elem_type], tuple(_dim(dim) for dim in tensor.shape.dim))
 
 
+def _text(name: str | bytes) -> str:
+    """The name; raises ValueError for bytes, which protobuf gives for what is no UTF-8."""
+    if isinstance(name, bytes):
+        raise ValueError(f"the name {name!r} is no text")  # noqa: TRY004
+    return name
+
+
 def _dtype_name(number: int) -> str:
     from onnx import TensorProto  # the extra's, imported by now
 
@@ -147,7 +154,8 @@ def _dim(dim: Any) -> int | Symbol:
     kind = dim.WhichOneof("value")
     if kind == "dim_value" and dim.dim_value >= 0:  # some exporters write -1 for an unknown one
         return int(dim.dim_value)
-    return Symbol(dim.dim_param, dim.dim_param) if kind == "dim_param" and dim.dim_param else Symbol("")
+    name = _text(dim.dim_param)
+    return Symbol(name, name) if kind == "dim_param" and name else Symbol("")
 
 
 def _route(graph: Any, name: str, functions: set[str]) -> Route:
