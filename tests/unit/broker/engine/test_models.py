@@ -246,9 +246,8 @@ def test_sources_that_are_nothing(tmp_path, monkeypatch):
 
 
 def test_a_factory_beside_the_operator_is_found(tmp_path, monkeypatch):
-    (tmp_path / "rb_loaded_beside.py").write_text(
-        "from tests.unit.broker.engine.test_models import doubles as factory\n"
-    )
+    source = "from tests.unit.broker.engine.test_models import doubles as factory\n"
+    (tmp_path / "rb_loaded_beside.py").write_text(source)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
     assert load_model("rb_loaded_beside:factory").config.source == "rb_loaded_beside:factory"
