@@ -29,7 +29,7 @@ def open_session(path: Path, threads: int) -> Any:
     # a millisecond: 1.15 CPUs are busy for 0.18 ms answers when they spin, 0.28 CPUs for 0.29 ms when they do not.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # A memory pattern is kept for every shape that ever came. 500 shapes of a transformer added 31 MB with patterns and
-    # 12 MB without, nearly all of it in the first 100, at the same speed. The arena is worth its memory: without it, 64 MB
+    # 12 MB without, nearly all in the first 100, at the same speed. The arena is worth its memory: without it, 64 MB
     # intermediates are mapped anew at every run (45 ms against 25 ms); growing by what is asked for added 29 MB.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = True
