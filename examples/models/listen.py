@@ -27,6 +27,7 @@ SETTINGS = """\
 inputs = { input = "F32[batch,576]", state = "F32[2,batch,128]", sr = "I64[]" }
 outputs = { output = "F32[batch,1]", stateN = "F32[2,batch,128]" }
 uniform = ["sr"]
+gather = "always"  # the state's batch axis is its second, and ONNX Runtime takes only rows that lie side by side
 
 [ranges]
 sr = [16000, 16000]

@@ -5,8 +5,8 @@
     python examples/python/bucketing.py [--socket PATH] [--cases DIR] [--rounds N] [--threads N]
 
 Requests run as one batch where their rows are neighbours and of one length. Exact lengths have no padding, and hardly
-any batches; rows padded to buckets (the attention mask hides the padding) have some; a ring for each bucket, which is the
-same model opened once more with a smaller maximum, has nothing but neighbours of one length. Threads send the
+any batches; rows padded to buckets (the attention mask hides the padding) have some; a ring for each bucket, which is
+the same model opened once more with a smaller maximum, has nothing but neighbours of one length. Threads send the
 sentences of scikit-learn's data set descriptions, one to a request, in closed loops; the ways take turns within every
 round, so that what else the machine does meets all of them.
 """
