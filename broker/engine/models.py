@@ -89,7 +89,7 @@ def load(config: ModelConfig, *, threads: int) -> Model:
     config = repository.resolve(config)
     prepared = formats.prepare(config)
     _check_uniform(config, prepared.signature)
-    probe = Probe(prepared.signature, config, prepared.minima, prepared.examples)
+    probe = Probe(prepared.signature, config, prepared.minima, prepared.ranges)
     plan = prepared.bind(threads, "cpu", probe)
     if config.private_inputs:
         plan = PrivateInputs(plan)

@@ -94,8 +94,8 @@ class Prepared(Protocol):
         """The least sizes of dynamic dims, for the trial runs; a dim that is not in it has none."""
 
     @property
-    def examples(self) -> tuple[torch.Tensor, ...] | None:
-        """Inputs that the file carries as an example; the trial runs use values between their extremes."""
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """The least and the greatest value of inputs, where the file or the model knows them, for the trial runs."""
 
     @property
     def computed_dims(self) -> frozenset[str]:

@@ -1,8 +1,8 @@
 """Probe inputs: what a model is tried with at load. The same at every start, and different from row to row.
 
-Values lie between the extremes that the operator declared for an input (`ranges`); else between those of the example
-that the file carries; else floats between -1 and 1, integers 0 or 1, bools either. An input that is uniform has one
-value for all rows.
+Values lie between the extremes that the operator declared for an input (`ranges`); else between those that the file or
+the model says; else floats between -1 and 1, integers 0 or 1, bools either. An input that is uniform has one value for
+all rows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Probe:
         signature: Signature,
         config: ModelConfig,
         minima: Mapping[str, int] | None = None,
-        examples: tuple[torch.Tensor, ...] | None = None,
+        ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
         """Raises `RingbrokerError` CONFIG_INVALID for a range of an input that the model does not have."""
         names = [tensor.name for tensor in signature.inputs]
@@ -39,8 +39,7 @@ class Probe:
         self._signature = signature
         self._uniform = config.uniform
         self._minima = minima or {}
-        of_examples = {} if examples is None else _extremes(names, examples)
-        self._ranges = of_examples | dict(config.ranges)
+        self._ranges = {**(ranges or {}), **config.ranges}
 
     def sizes(self) -> list[dict[str, int]]:
         """Sizes of the dynamic dims to try: all near the smallest, and, where there are any, a little more of each."""
@@ -84,14 +83,3 @@ class Probe:
             return values.to(dtype)
         low, high = self._ranges.get(tensor.name, (0, 1))
         return torch.randint(int(low), int(high) + 1, sample, generator=generator).to(dtype)
-
-
-def _extremes(names: list[str], examples: tuple[torch.Tensor, ...]) -> dict[str, tuple[float, float]]:
-    """The least and greatest finite value of each example."""
-    ranges = {}
-    for name, example in zip(names, examples, strict=True):
-        finite = example.detach().to(torch.float64)
-        finite = finite[torch.isfinite(finite)]
-        if finite.numel():
-            ranges[name] = (finite.min().item(), finite.max().item())
-    return ranges

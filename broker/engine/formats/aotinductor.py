@@ -60,7 +60,7 @@ class PreparedPackage:
     max_batch: int | None
     minima: Mapping[str, int]
     least: tuple[Least, ...]
-    examples: tuple[torch.Tensor, ...] | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:

@@ -28,7 +28,7 @@ from torch.fx import Graph, GraphModule
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig
 from broker.engine.formats import guards
-from broker.engine.formats.interface import examples_of, inputs_of, outputs_of
+from broker.engine.formats.interface import inputs_of, outputs_of, ranges_of
 from broker.engine.formats.symbols import PLAIN_LOWER_BOUND, Symbols
 from broker.engine.inplace import plan as inplace
 from broker.engine.inplace.mutation import outside_written
@@ -51,7 +51,7 @@ class PreparedProgram:
     program: Program
     max_batch: int | None
     minima: Mapping[str, int]
-    examples: tuple[torch.Tensor, ...] | None
+    ranges: Mapping[str, tuple[float, float]]
     computed_dims: frozenset[str]
     copied_because: str | None
     """Why nothing is tried in place; None where it is."""
@@ -117,7 +117,7 @@ def _read(program: ExportedProgram, module: GraphModule, config: ModelConfig) ->
         program=Program(config.name, graph, module, signature, max_batch, check),
         max_batch=max_batch,
         minima=minima,
-        examples=examples_of(program, inputs),
+        ranges=ranges_of(program, inputs),
         computed_dims=frozenset(str(name) for name, key in open_dims.items() if symbols.is_computed(key)),
         copied_because=f"the model writes into {written}" if written else _SIZES_LATER if open_dims else None,
     )

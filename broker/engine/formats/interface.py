@@ -68,10 +68,21 @@ def _word(key: Any) -> str:
     return next(str(getattr(key, name)) for name in ("key", "name", "idx") if hasattr(key, name))
 
 
-def examples_of(program: ExportedProgram, inputs: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...] | None:
-    """The inputs that it was exported with, where the file has them."""
-    if program.example_inputs is None:
-        return None
-    leaves = pytree.tree_leaves(program.example_inputs)
-    is_whole = len(leaves) == len(inputs) and all(isinstance(leaf, torch.Tensor) for leaf in leaves)
-    return tuple(leaves) if is_whole else None
+def ranges_of(program: ExportedProgram, inputs: Mapping[str, torch.Tensor]) -> dict[str, tuple[float, float]]:
+    """The least and the greatest finite value of each input that it was exported with, where the file has them.
+
+    Many export with zeros or ones, which says nothing of the values, and would make every row of a trial the same.
+    """
+    leaves = [] if program.example_inputs is None else pytree.tree_leaves(program.example_inputs)
+    if len(leaves) != len(inputs) or not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        return {}
+    ranges = {}
+    for name, example in zip(inputs, leaves, strict=True):
+        finite = example.detach().to(torch.float64)
+        finite = finite[torch.isfinite(finite)]
+        if finite.numel():
+            low, high = finite.min().item(), finite.max().item()
+            says_nothing = low == high and example.dim() > 0 and (example.is_floating_point() or low in (0, 1))
+            if not says_nothing:
+                ranges[name] = (low, high)
+    return ranges

@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from broker.engine import onnx_plan, onnx_session
 from broker.engine.config import ModelConfig
-from broker.engine.formats import onnx_file
+from broker.engine.formats import onnx_file, onnx_plan, onnx_session
 from broker.engine.plan import Plan
 from broker.engine.probe import Probe
 from broker.engine.reconcile import reconcile
@@ -35,7 +34,7 @@ class PreparedOnnx:
     name: str
     max_batch: int | None = None  # a file sets no bounds
     minima: Mapping[str, int] = field(default_factory=dict)
-    examples: tuple[torch.Tensor, ...] | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()  # it does not say what its open dims depend on
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:

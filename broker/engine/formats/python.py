@@ -1,11 +1,12 @@
 """Python factories: `package.module:factory`, called with the operator's arguments, returns the model.
 
-The model is any callable, most often an `nn.Module`, with its signature in two attributes, and the maxima of its
-dynamic dims in a third:
+The model is any callable, most often an `nn.Module`, with its signature in two attributes; the maxima of its dynamic
+dims, and the values that its inputs may be tried with, are in two more:
 
     inputs = {"tokens": "I64[batch,seq]"}
     outputs = {"embedding": "F32[batch,384]"}
     maxima = {"seq": 256}
+    ranges = {"tokens": (0, 30521)}
 
 The operator may say the same, and wins. The model is called with the inputs in that order, and returns a tensor, a
 tuple in the order of the outputs, or a dict by their names. With a parameter `out` it may leave them where they belong
@@ -42,7 +43,7 @@ class PreparedCallable:
     model: Callable[..., Any]
     max_batch: int | None = None  # nothing but a trial says how many rows it takes, or how small its dims may be
     minima: Mapping[str, int] = field(default_factory=dict)
-    examples: tuple[torch.Tensor, ...] | None = None
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
@@ -72,7 +73,8 @@ def prepare_callable(model: Callable[..., Any], config: ModelConfig) -> Prepared
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
-    return PreparedCallable(_signature(model, config), model)
+    signature = _signature(model, config)
+    return PreparedCallable(signature, model, ranges=_ranges(model, signature))
 
 
 def import_from_here() -> None:
@@ -203,3 +205,16 @@ def _maxima(model: Callable[..., Any]) -> dict[str, int]:
         if maximum is not None and (not isinstance(maximum, int) or maximum >= 2**53):
             raise signatures.invalid(f"the maximum {maximum!r} is no whole number below 2^53", str(dim))
     return dict(maxima)
+
+
+def _ranges(model: Callable[..., Any], signature: Signature) -> dict[str, tuple[float, float]]:
+    """The attribute `ranges`, such as `{"ids": (0, 30521)}`."""
+    ranges = getattr(model, "ranges", None) or {}
+    names = [tensor.name for tensor in signature.inputs]
+    is_right = isinstance(ranges, dict) and all(
+        name in names and isinstance(bounds, (tuple, list)) and len(bounds) == 2 and bounds[0] <= bounds[1]
+        for name, bounds in ranges.items()
+    )
+    if not is_right:
+        raise signatures.invalid("`ranges` is a dict by input such as {'ids': (0, 30521)}", "ranges")
+    return {name: (low, high) for name, (low, high) in ranges.items()}

@@ -126,7 +126,7 @@ def bound(tmp_path_factory):
             torch.export.save(program, folder / f"{name}.pt2")
             config = ModelConfig(name=name, source="")
             prepared = exported.prepare(folder / f"{name}.pt2", config)
-            probe = Probe(prepared.signature, config, prepared.minima, prepared.examples)
+            probe = Probe(prepared.signature, config, prepared.minima, prepared.ranges)
             made[name] = module, prepared.bind(1, "cpu", probe), probe, prepared.signature
         return made[name]
 
@@ -253,7 +253,7 @@ def prepared(tmp_path, function, inputs, dims):
 
 
 def bind(made):
-    return made.bind(1, "cpu", Probe(made.signature, ModelConfig(name="m", source=""), made.minima, made.examples))
+    return made.bind(1, "cpu", Probe(made.signature, ModelConfig(name="m", source=""), made.minima, made.ranges))
 
 
 def test_a_program_with_state_is_run_as_it_is(tmp_path):
@@ -312,7 +312,7 @@ def test_a_listing_that_computes_something_else_is_not_used(tmp_path, monkeypatc
 def test_probe_inputs_that_the_model_refuses_are_left_to_its_trial(tmp_path):
     made = prepared(tmp_path, lambda m, x: F.embedding(x, m.table), TOKENS, (OF_BATCH,))
     config = ModelConfig(name="m", source="", ranges={"inputs_0": (50, 60)})
-    plan = made.bind(1, "cpu", Probe(made.signature, config, made.minima, made.examples))
+    plan = made.bind(1, "cpu", Probe(made.signature, config, made.minima, made.ranges))
     assert plan.routes[0] == (False, "the model's trial run failed")
     with pytest.raises(IndexError):
         plan.run([torch.full((1, 4), 50)], [torch.zeros(1, 4, 5)])

@@ -93,6 +93,18 @@ def embedding():
     return Model(lambda ids: table[ids - 100], {"ids": "I64[batch]"}, {"y": ROW})
 
 
+def embedding_with_ranges():
+    model = embedding()
+    model.ranges = {"ids": (100, 109)}
+    return model
+
+
+def embedding_with_a_wrong_range():
+    model = embedding()
+    model.ranges = {"ids": (109, 100)}
+    return model
+
+
 def keeps_its_grad():
     """Would fail to write its output in place, were autograd on."""
     weight = torch.nn.Parameter(torch.ones(4))
@@ -209,6 +221,8 @@ def test_rows_that_lie_apart_are_given_only_to_a_model_that_was_seen_to_take_the
 def test_values_between_the_ends_of_the_declared_range():
     assert refusal("embedding").code == Code.SIGNATURE_MISMATCH
     assert load("embedding", ranges={"ids": (100, 109)}).max_batch == 8
+    assert load("embedding_with_ranges").max_batch == 8
+    assert refusal("embedding_with_a_wrong_range").code == Code.SIGNATURE_INVALID
 
 
 def test_zero_copy_can_be_required():

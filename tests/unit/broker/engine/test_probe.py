@@ -11,9 +11,9 @@ from ringbuf.dtypes import DTYPES
 from ringbuf.errors import Code, RingbrokerError
 
 
-def probe(inputs, outputs=None, maxima=None, minima=None, examples=None, **said):
+def probe(inputs, outputs=None, maxima=None, minima=None, known=None, **said):
     signature = declare(inputs, outputs or {"y": "F32[batch]"}, maxima or {})
-    return Probe(signature, ModelConfig(name="m", source="f", **said), minima, examples)
+    return Probe(signature, ModelConfig(name="m", source="f", **said), minima, known)
 
 
 def test_rows_are_the_same_in_every_batch_and_differ_from_each_other():
@@ -45,14 +45,15 @@ def test_every_dtype(dtype):
         assert values == {0, 1}
 
 
-def test_ranges_are_the_operators_then_the_examples():
-    examples = (torch.tensor([[3, 9]]), torch.tensor([[0.25, 0.5, float("nan")]]))
+def test_ranges_are_the_operators_then_the_models():
+    known = {"ids": (3, 9), "x": (0.25, 0.5)}
     shapes = {"ids": "I64[batch,300]", "x": "F32[batch,300]"}
-    ids, x = probe(shapes, examples=examples).inputs(1, {})
+    ids, x = probe(shapes, known=known).inputs(1, {})
     assert set(ids.flatten().tolist()) == set(range(3, 10))
     assert 0.25 <= x.min() < 0.3 < 0.45 < x.max() <= 0.5
-    ids, x = probe(shapes, examples=examples, ranges={"ids": (5, 5)}).inputs(1, {})
+    ids, x = probe(shapes, known=known, ranges={"ids": (5, 5)}).inputs(1, {})
     assert set(ids.flatten().tolist()) == {5}
+    assert x.max() <= 0.5
 
 
 @pytest.mark.parametrize("said", [{"ranges": {"z": (0, 1)}}, {"uniform": frozenset({"z"})}])

@@ -176,7 +176,7 @@ def sides(prepared):
 def bind(program, name, **options):
     config = configured(**options)
     prepared = exported.prepare(program(name), config)
-    probe = Probe(prepared.signature, config, prepared.minima, prepared.examples)
+    probe = Probe(prepared.signature, config, prepared.minima, prepared.ranges)
     return prepared, prepared.bind(1, "cpu", probe), probe
 
 
@@ -415,10 +415,25 @@ def test_the_lower_bound_of_another_dim(program, name, least):
         plan.run([zeros(1, least - 1)], [zeros(1, least - 1)])
 
 
-def test_example_inputs_are_what_probes_are_made_from(program):
-    prepared, _, probe = bind(program, "positive")
-    assert [example.tolist() for example in prepared.examples] == [torch.ones(3, 4).tolist()]
-    assert probe.inputs(2, {})[0].tolist() == [[1.0] * 4] * 2
+@pytest.mark.parametrize(
+    ("example", "ranges"),
+    [
+        (torch.tensor([[3.0, float("nan"), -2.0]]), {"x": (-2, 3)}),
+        (torch.tensor([[7, 9, 8]]), {"x": (7, 9)}),
+        (torch.tensor(16000), {"x": (16000, 16000)}),
+        (torch.full((2, 3), 5), {"x": (5, 5)}),
+        (torch.zeros(2, 3), {}),
+        (torch.ones(2, 3), {}),
+        (torch.zeros(2, 3, dtype=torch.int64), {}),
+    ],
+)
+def test_values_of_the_example_inputs_are_what_probes_are_made_from(example, ranges, tmp_path):
+    class Plus(torch.nn.Module):
+        def forward(self, x):
+            return x + 1
+
+    torch.export.save(torch.export.export(Plus(), (example,)), tmp_path / "plus.pt2")
+    assert exported.prepare(tmp_path / "plus.pt2", ModelConfig(name="m", source="")).ranges == ranges
 
 
 def test_the_guards_are_not_run(program, monkeypatch):

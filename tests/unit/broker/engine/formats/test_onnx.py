@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.engine import onnx_plan
 from broker.engine.formats import onnx as formats
+from broker.engine.formats import onnx_plan
 from broker.engine.plan import CopyingPlan, OutputError
 from broker.engine.tensors import TORCH_DTYPES
 from ringbuf.errors import Code, RingbrokerError
@@ -161,7 +161,7 @@ PEAK = """
 import sys, torch
 from pathlib import Path
 from tests.unit.broker.engine.formats.onnx_models import bind
-from broker.engine import onnx_plan
+from broker.engine.formats import onnx_plan
 from broker.engine.formats import onnx
 def read(key):
     return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if key in line)
