@@ -24,7 +24,8 @@ import click
 import numpy as np
 
 from broker import admin, log
-from broker.config import ServeConfig, prepare_runtimes, usable_cpus
+from broker.config import ServeConfig, prepare_runtimes
+from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
 from broker.engine.repository import read_repository
 from broker.engine.signature import written

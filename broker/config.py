@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
+from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
-
-_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
 # "auto": what a client does between two requests of a closed loop is shorter; a longer spin buys little.
 AUTO_SPIN_US = 100
@@ -43,16 +41,6 @@ class ServeConfig:
         if not 0 <= spin_us < math.inf:  # nor not-a-number
             raise ValueError(self.spin)
         return int(spin_us * 1000)
-
-
-def usable_cpus() -> int:
-    """The CPUs that this process may use: the smaller of its affinity and its cgroup's quota, at least 1."""
-    cpus = len(os.sched_getaffinity(0))
-    try:
-        quota, period = _CGROUP_CPU.read_text().split()
-    except (OSError, ValueError):
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
 
 
 def prepare_runtimes() -> None:

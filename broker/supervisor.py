@@ -20,7 +20,8 @@ from broker import admin, listener
 from broker.admin import AdminPeer
 from broker.batcher import Batcher
 from broker.catalog import Catalog
-from broker.config import ServeConfig, usable_cpus
+from broker.config import ServeConfig
+from broker.cpus import usable_cpus
 from broker.engine import models
 from broker.handshake import Handshake
 from broker.loop import Loop

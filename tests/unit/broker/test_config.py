@@ -5,31 +5,11 @@ import os
 import pytest
 
 from broker import config
-from broker.config import ServeConfig, usable_cpus
+from broker.config import ServeConfig
 
 
 def spin_ns(spin):
     return ServeConfig((), "path", spin=spin).spin_ns()
-
-
-@pytest.mark.parametrize(
-    ("cpu_max", "cpus"),
-    [
-        ("max 100000", 8),
-        ("200000 100000", 2),
-        ("250000 100000", 2),
-        ("50000 100000", 1),
-        ("6400000 100000", 8),
-        ("nonsense", 8),
-        (None, 8),
-    ],
-)
-def test_usable_cpus_is_the_smaller_of_affinity_and_quota(monkeypatch, tmp_path, cpu_max, cpus):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr(config, "_CGROUP_CPU", tmp_path / "cpu.max")
-    if cpu_max is not None:
-        (tmp_path / "cpu.max").write_text(cpu_max + "\n")
-    assert usable_cpus() == cpus
 
 
 def test_the_spin(monkeypatch):
