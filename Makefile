@@ -54,6 +54,10 @@ lint: setup ## ruff on Python, gofmt and go vet on Go
 types: setup ## mypy --strict on what we ship
 	mypy
 
+.PHONY: examples
+examples: setup ## make the models of examples/ in build/examples
+	python -m examples.models
+
 .PHONY: bench
 bench: setup ## the benchmark's questions, as ratios in one interleaved run
 	python -m bench
