@@ -9,7 +9,8 @@ from contextlib import ExitStack
 
 import ringbroker
 
-from bench.harness import Contender, at_least, broker, interleave, report, scratch_folder, timed, us
+from bench.harness import at_least, broker, interleave, report, scratch_folder, us
+from bench.held_lease import on_held_lease
 
 QUESTION = "in_place: a copied result over one in place, round trip"
 SIZES = {"64 B": 16, "4 KB": 1024, "64 KB": 16 * 1024, "1 MB": 2**18, "16 MB": 2**22, "64 MB": 2**24}
@@ -28,7 +29,7 @@ def main() -> None:
                 arguments += [f"{name}=bench.models:{factory}", "--argument", f"{name}/floats={floats}"]
         path = stack.enter_context(broker(folder, *arguments, "--threads", "1"))
         client = stack.enter_context(ringbroker.connect(path, spin=10_000))
-        contenders = [_contender(stack, client, name, f"{size} {way}") for (size, way), name in names.items()]
+        contenders = [on_held_lease(stack, client, name, f"{size} {way}") for (size, way), name in names.items()]
         turns = {f"{size} {way}": 1000 if floats < 2**18 else 20 for size, floats in SIZES.items() for way in WAYS}
         seen = interleave(contenders, ROUNDS, turns)
     rows = []
@@ -36,12 +37,6 @@ def main() -> None:
         copied, in_place = seen[f"{size} copied"].p50_ns, seen[f"{size} in place"].p50_ns
         rows.append(at_least(size, copied / in_place, 1.0, f"{us(copied)} / {us(in_place)}"))
     report(QUESTION, rows, seen)
-
-
-def _contender(stack: ExitStack, client: ringbroker.Client, model: str, name: str) -> Contender:
-    lease = stack.enter_context(stack.enter_context(client.open(model, slots=1)).acquire(rows=1))
-    lease.inputs["x"][:] = 1.0
-    return timed(name, lambda: lease.infer(timeout=5).compute_ns)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from contextlib import ExitStack
 
 import ringbroker
 
-from bench.harness import Contender, Row, broker, interleave, report, scratch_folder, timed, us
+from bench.harness import Row, broker, interleave, report, scratch_folder, us
+from bench.held_lease import on_held_lease
 from bench.real_models import REAL, make, maxima_of, serve_arguments
 
 QUESTION = "overhead: what the broker adds to a model, of its own time"
@@ -23,21 +24,15 @@ def main() -> None:
         served = [argument for model in REAL for argument in serve_arguments(folder, model)]
         path = stack.enter_context(broker(folder, "tiny=bench.models:tiny", *served, "--threads", "1"))
         client = stack.enter_context(ringbroker.connect(path, spin=1_000_000))
-        seen = interleave([_contender(stack, client, model) for model in TURNS], ROUNDS, TURNS)
+        seen = interleave(
+            [on_held_lease(stack, client, model, model, maxima_of(model)) for model in TURNS], ROUNDS, TURNS
+        )
     rows = []
     for model, sample in seen.items():
         added_us, compute_us = sample.beyond_ns / 1e3, (sample.p50_ns - sample.beyond_ns) / 1e3
         detail = f"{added_us:.1f} us beside {us(compute_us * 1e3)} of compute"
         rows.append(Row(model, added_us / compute_us, f"<= {GOAL_US:g} us", added_us <= GOAL_US, detail))
     report(QUESTION, rows, seen)
-
-
-def _contender(stack: ExitStack, client: ringbroker.Client, model: str) -> Contender:
-    ring = stack.enter_context(client.open(model, slots=1, maxima=maxima_of(model)))
-    lease = stack.enter_context(ring.acquire(rows=1))
-    for view in lease.inputs.values():
-        view[:] = 1
-    return timed(model, lambda: lease.infer(timeout=60).compute_ns)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from contextlib import ExitStack
 
 import ringbroker
 
-from bench.harness import Contender, at_most, broker, interleave, report, scratch_folder, timed, us
+from bench.harness import at_most, broker, interleave, report, scratch_folder, us
+from bench.held_lease import on_held_lease
 
 QUESTION = "sizes: what an answer costs beyond the model, for large tensors over small ones"
 SERVED = {
@@ -42,19 +43,13 @@ def main() -> None:
             arguments += [f"m{number}=bench.models:{source}", *options]
         path = stack.enter_context(broker(folder, *arguments, "--threads", "1"))
         client = stack.enter_context(ringbroker.connect(path, spin=10_000))
-        seen = interleave([_contender(stack, client, f"m{n}", name) for n, name in enumerate(SERVED)], ROUNDS, TURN)
+        seen = interleave([on_held_lease(stack, client, f"m{n}", name) for n, name in enumerate(SERVED)], ROUNDS, TURN)
     beyond = {name: sample.beyond_ns for name, sample in seen.items()}
     rows = [
         at_most(what, beyond[large] / beyond[small], 1.10, f"{us(beyond[large])} / {us(beyond[small])}")
         for what, large, small in PAIRS
     ]
     report(QUESTION, rows, seen)
-
-
-def _contender(stack: ExitStack, client: ringbroker.Client, model: str, name: str) -> Contender:
-    lease = stack.enter_context(stack.enter_context(client.open(model, slots=1)).acquire(rows=1))
-    lease.inputs["x"][:] = 1.0
-    return timed(name, lambda: lease.infer(timeout=5).compute_ns)
 
 
 if __name__ == "__main__":
