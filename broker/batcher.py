@@ -157,16 +157,15 @@ class Batcher:
         room = batch.ring.max_batch - batch.rows
         for ring in [ring for ring in self._turns if ring.model is batch.ring.model]:
             queue = ring.queue
-            while queue.by_slot and room:
-                oldest = queue.oldest()
-                if self._is_late(oldest, now_ns):
-                    queue.remove(oldest)
-                    continue
-                if oldest.form != batch.form or oldest.rows > room:
-                    break  # it is the first of its ring's next turn
-                run = _batch_of(self._longest_run(queue, room, now_ns))
-                room -= run.rows
-                yield run
+            for request in list(queue.by_slot.values()) if room else ():
+                is_taken = queue.by_slot.get(request.slot) is not request  # into the run of one before it
+                if is_taken or request.form != batch.form or request.rows > room:
+                    continue  # another form: the oldest of its ring is the first in its next turn
+                queue.remove(request)
+                if not self._is_late(request, now_ns):
+                    run = _batch_of(self._run_around(request, queue, room, now_ns))
+                    room -= run.rows
+                    yield run
             if not queue.by_slot:
                 self._turns.remove(ring)
                 queue.in_turn = False
@@ -178,8 +177,10 @@ class Batcher:
             queue.by_end.clear()
             return [] if self._is_late(only, now_ns) else [only]
         head = self._oldest(queue, now_ns)
-        if head is None:
-            return []
+        return [] if head is None else self._run_around(head, queue, max_batch, now_ns)
+
+    def _run_around(self, head: Request, queue: RingQueue, max_batch: int, now_ns: int) -> list[Request]:
+        """Take the neighbours of a request that was taken: the run, in the order of its rows."""
         run = deque([head])
         rows, slot, end = head.rows, head.slot, head.slot + head.rows
         while (after := self._neighbour(queue.by_slot.get(end), head, max_batch - rows, now_ns)) is not None:

@@ -148,15 +148,10 @@ class BatcherMachine(RuleBasedStateMachine):
         assert slot == batch.slot + batch.rows
 
     def check_head(self, batch, before, runs):
-        gone = [request for run in runs[: runs.index(batch)] for request in run.requests]
-        in_time = [
-            r
-            for r in before
-            if r.ring is batch.ring and r not in gone and (r.deadline_ns is None or r.deadline_ns > self.now_ns)
-        ]
-        assert in_time[0] in batch.requests, "the ring's oldest request runs first"
         if batch is not runs[0]:
             return
+        in_time = [r for r in before if r.ring is batch.ring and (r.deadline_ns is None or r.deadline_ns > self.now_ns)]
+        assert in_time[0] in batch.requests, "the ring's oldest request runs first"
         taken = [request for run in runs for request in run.requests]
         left = [r for r in in_time if r not in taken and r.form == batch.form]
         room = batch.ring.max_batch - batch.rows
@@ -267,3 +262,16 @@ def test_a_request_waits_for_others_as_long_as_its_model_lets_it():
     batcher.add(Request(None, ring, 2, 2, 1, FULL, None, 1201, None))
     assert batcher.start(1202).rows == 2, "a whole batch waits for nobody"
     assert batcher.due_ns() is None
+
+
+def test_a_gathered_batch_takes_what_is_of_its_form_wherever_it_stands():
+    batcher = Batcher()
+    ring = Rows(0, Policy(0, 4, gathers=True))
+    forms = [FULL, SHORT, SHORT, FULL, SHORT, FULL, FULL, FULL]
+    for slot, form in enumerate(forms):
+        batcher.add(Request(None, ring, slot, slot, 1, form, None, 0, None))
+    batch = batcher.start(0)
+    assert [(run.slot, run.rows) for run in (batch, *batch.gathered)] == [(0, 1), (3, 1), (5, 2)]
+    batch = batcher.start(0)
+    assert [(run.slot, run.rows) for run in (batch, *batch.gathered)] == [(1, 2), (4, 1)]
+    assert batcher.start(0).slot == 7
