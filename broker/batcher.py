@@ -9,8 +9,8 @@ A batch is the longest run of adjacent rows around the oldest request of a ring,
 ring and of others. Rings are served in turn. A request whose deadline has passed never gets into a batch: it is put
 into `expired`.
 
-A model may let its requests wait for others (`max_queue_delay_ns`): its rings are passed over until the oldest request
-has waited so long, or half of what its deadline left it, or until a whole batch waits.
+A model may let its requests wait for others (`max_queue_delay_ns`): a ring of it is passed over until a request has
+waited so long, or half of what its deadline left it, or until the rows of a whole batch wait in it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
+from broker.engine.signature import Shape
+
 if TYPE_CHECKING:
     from broker.ring import Ring
     from broker.session import Session
-
-Shape = tuple[int, ...]
 
 
 class Form(NamedTuple):
@@ -70,16 +70,20 @@ class Batch(Struct, gc=False):
 class RingQueue:
     """The requests of one ring that wait, oldest first, to be found by the row where they begin or end."""
 
-    __slots__ = ("by_end", "by_slot", "in_turn")
+    __slots__ = ("by_end", "by_slot", "due_ns", "in_turn", "rows")
 
     def __init__(self) -> None:
         self.by_slot: dict[int, Request] = {}
         self.by_end: dict[int, Request] = {}
         self.in_turn = False
+        self.rows = 0
+        self.due_ns = 0
+        """No request is to be run before; only kept where the model lets them wait."""
 
     def remove(self, request: Request) -> None:
         del self.by_slot[request.slot]
         del self.by_end[request.slot + request.rows]
+        self.rows -= request.rows
 
     def oldest(self) -> Request:
         """The request that has waited longest; there is one."""
@@ -106,6 +110,10 @@ class Batcher:
         queue = ring.queue
         queue.by_slot[request.slot] = request
         queue.by_end[request.slot + request.rows] = request
+        queue.rows += request.rows
+        if ring.model.max_queue_delay_ns:
+            due_ns = _latest_start_ns(request)
+            queue.due_ns = due_ns if len(queue.by_slot) == 1 else min(due_ns, queue.due_ns)
         if not queue.in_turn:
             queue.in_turn = True
             self._turns.append(ring)
@@ -124,8 +132,7 @@ class Batcher:
         """Return the next batch, or None where every waiting request had expired, none waits, or none is due yet."""
         for _ in range(len(self._turns)):
             ring = self._turns.popleft()
-            is_due = ring.model.max_queue_delay_ns == 0 or _due_ns(ring) <= now_ns
-            requests = self._longest_run(ring.queue, ring.max_batch, now_ns) if is_due else []
+            requests = self._longest_run(ring.queue, ring.max_batch, now_ns) if _is_due(ring, now_ns) else []
             if ring.queue.by_slot:
                 self._turns.append(ring)
             else:
@@ -155,11 +162,12 @@ class Batcher:
     def _gather(self, batch: Batch, now_ns: int) -> Iterator[Batch]:
         """Take further runs of the batch's model and form, from its own ring and the others in turn, while they fit."""
         room = batch.ring.max_batch - batch.rows
+        form = batch.form or batch.ring.full_form  # a full row of one ring may be a short one of another
         for ring in [ring for ring in self._turns if ring.model is batch.ring.model]:
             queue = ring.queue
             for request in list(queue.by_slot.values()) if room else ():
                 is_taken = queue.by_slot.get(request.slot) is not request  # into the run of one before it
-                if is_taken or request.form != batch.form or request.rows > room:
+                if is_taken or (request.form or ring.full_form) != form or request.rows > room:
                     continue  # another form: the oldest of its ring is the first in its next turn
                 queue.remove(request)
                 if not self._is_late(request, now_ns):
@@ -175,6 +183,7 @@ class Batcher:
         if len(queue.by_slot) == 1:  # low load: no neighbour to look for, 0.4 us saved
             _, only = queue.by_slot.popitem()
             queue.by_end.clear()
+            queue.rows = 0
             return [] if self._is_late(only, now_ns) else [only]
         head = self._oldest(queue, now_ns)
         return [] if head is None else self._run_around(head, queue, max_batch, now_ns)
@@ -225,14 +234,25 @@ def _batch_of(requests: list[Request]) -> Batch:
 
 
 def _due_ns(ring: Ring) -> int:
-    """When the ring's oldest request is to be run; 0 where a whole batch waits, the model lets nothing wait, or all
-    were cancelled.
+    """When the ring is to be served, or earlier; 0 where the rows of a whole batch wait, the model lets nothing wait,
+    or all were cancelled.
     """
-    delay_ns = ring.model.max_queue_delay_ns
-    waiting = ring.queue.by_slot
-    if delay_ns == 0 or not waiting or len(waiting) >= ring.max_batch:
+    queue = ring.queue
+    if ring.model.max_queue_delay_ns == 0 or not queue.by_slot or queue.rows >= ring.max_batch:
         return 0
-    oldest = ring.queue.oldest()
-    if oldest.deadline_ns is not None:
-        delay_ns = min(delay_ns, (oldest.deadline_ns - oldest.received_ns) // 2)
-    return oldest.received_ns + delay_ns
+    return queue.due_ns
+
+
+def _is_due(ring: Ring, now_ns: int) -> bool:
+    due_ns = _due_ns(ring)
+    if 0 < due_ns <= now_ns:  # the request that was in a hurry may be gone
+        due_ns = ring.queue.due_ns = min(map(_latest_start_ns, ring.queue.by_slot.values()))
+    return due_ns <= now_ns
+
+
+def _latest_start_ns(request: Request) -> int:
+    """When a request that may wait is to be run: after its model's delay, or half of what its deadline leaves it."""
+    delay_ns = request.ring.model.max_queue_delay_ns
+    if request.deadline_ns is not None:
+        delay_ns = min(delay_ns, (request.deadline_ns - request.received_ns) // 2)
+    return request.received_ns + delay_ns

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from broker.batcher import Batch
+from broker.batcher import Batch, Form
 from broker.engine.plan import Shape, Tensors
 from broker.engine.tensors import are_contiguous, private_tensor
+from broker.ring import Ring
 
 
 class Outcome(NamedTuple):
@@ -27,9 +28,9 @@ def execute(batch: Batch) -> Outcome:
     model = batch.ring.model
     if batch.gathered:
         runs = (batch, *batch.gathered)
-        model.staging.run(model.plan, [_views(run) for run in runs])
+        model.staging.run(model.plan, [_views(run.ring, run.slot, run.rows, run.form) for run in runs])
         return Outcome(None, sum(run.rows for run in runs))
-    inputs, outputs = _views(batch)
+    inputs, outputs = _views(batch.ring, batch.slot, batch.rows, batch.form)
     if batch.rows == 1 or model.proof.accepts_strides or are_contiguous(inputs, outputs):
         return Outcome(model.plan.run(inputs, outputs), batch.rows)
     if model.gathers:
@@ -37,17 +38,16 @@ def execute(batch: Batch) -> Outcome:
         return Outcome(None, batch.rows)
     shapes = None  # every row's: sizes that depend on values have a batch of 1
     for slot in range(batch.slot, batch.slot + batch.rows):
-        shapes = model.plan.run(*_views(Batch(batch.ring, slot, 1, batch.form, [])))
+        shapes = model.plan.run(*_views(batch.ring, slot, 1, batch.form))
     return Outcome(shapes, 1)
 
 
-def _views(run: Batch) -> tuple[Tensors, Tensors]:
-    """Views of the run's rows; uniform inputs are private, of the values that were read when the request came."""
-    ring, form = run.ring, run.form
+def _views(ring: Ring, slot: int, rows: int, form: Form | None) -> tuple[Tensors, Tensors]:
+    """Views of the rows; uniform inputs are private, of the values that were read when the request came."""
     if form is None:
-        return ring.inputs.rows(run.slot, run.rows), ring.outputs.rows(run.slot, run.rows)
-    inputs = list(ring.inputs.rows(run.slot, run.rows, form.inputs))
+        return ring.inputs.rows(slot, rows), ring.outputs.rows(slot, rows)
+    inputs = list(ring.inputs.rows(slot, rows, form.inputs))
     for index, value in zip(ring.model.uniform, form.uniform, strict=True):
         inputs[index] = private_tensor(value, ring.in_planes[index].dtype, form.inputs[index])
         ring.model.plan.ledger.inputs_bytes += len(value)
-    return inputs, ring.outputs.rows(run.slot, run.rows, form.outputs)
+    return inputs, ring.outputs.rows(slot, rows, form.outputs)

@@ -31,6 +31,7 @@ from ringbuf.wire.messages import NOTHING, Hello, Infer, Message, Result, append
 
 log = logging.getLogger("broker.session")
 
+_MUCH_LOOKED_AT_BYTES = 2**20  # 0.7 ms: then it is the others' turn, whatever else was read
 _MUCH_BYTES = 64 * 1024  # two pages of the longest catalog: then it is the others' turn
 
 
@@ -126,6 +127,7 @@ class Session:
             if ring.is_in_flight(slot, ask.rows):
                 raise RingbrokerError(Code.ROWS_IN_FLIGHT, "a row belongs to a request that has no answer yet", "slot")
             if ring.is_looked_at:
+                self._is_costly = ask.rows * ring.looked_at_bytes > _MUCH_LOOKED_AT_BYTES
                 form = look(ring, slot, ask.rows, form)
         except RingbrokerError as error:
             self._refuse(ask.id, error)

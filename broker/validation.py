@@ -47,9 +47,7 @@ def look(ring: Ring, slot: int, rows: int, form: Form | None) -> Form | None:
     """
     inputs = form.inputs if form else tuple(plane.sample for plane in ring.in_planes)
     for index, plane in enumerate(ring.in_planes):
-        if plane.dtype == "BOOL" and any(
-            row.strip(b"\0\1") for row in ring.row_bytes(index, slot, rows, inputs[index])
-        ):
+        if plane.dtype == "BOOL" and ring.greatest_byte(index, slot, rows, inputs[index]) > 1:
             raise RingbrokerError(Code.INVALID_BOOL, "a byte is neither 0 nor 1", f"inputs[{index}]")
     uniform = []
     for index in ring.model.uniform:

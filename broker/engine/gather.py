@@ -31,9 +31,10 @@ class Staging:
             self._room(len(inputs) + index, [part[index] for _, part in parts], axis)
             for index, axis in enumerate(self._out_axes)
         ]
+        gathered = (tensor for tensor, axis in zip(inputs, self._in_axes, strict=True) if axis is not None)
+        plan.ledger.gathered_bytes += sum(tensor.nbytes for tensor in gathered)
         plan.run(inputs, outputs)
-        copied = [tensor for tensor, axis in zip(inputs, self._in_axes, strict=True) if axis is not None] + outputs
-        plan.ledger.gathered_bytes += sum(tensor.nbytes for tensor in copied)
+        plan.ledger.gathered_bytes += sum(tensor.nbytes for tensor in outputs)
         for index, axis in enumerate(self._out_axes):
             start = 0
             for _, part in parts:

@@ -10,6 +10,7 @@ from broker.batcher import Batcher, Form, Request, RingQueue
 
 FULL = None
 SHORT = Form(((3,),), ((3,),))
+LONG = Form(((16,),), ((16,),))  # a full row of the last ring
 RINGS = 4
 SLOTS = 12
 
@@ -32,6 +33,7 @@ class Rows:
         self.max_batch = model.max_batch
         self.slots = slots
         self.queue = RingQueue()
+        self.full_form = LONG if number == 3 else Form(((8,),), ((8,),))
         self.owned = set()
 
     def claim(self, slot, rows):
@@ -62,7 +64,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.running = []
         self.answers = {}
         self.passed_over = dict.fromkeys(range(RINGS), 0)
-        self.now_ns = 0
+        self.now_ns = 1
         self.count = 0
 
     def answer(self, request, how):
@@ -108,6 +110,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.batcher.expired.clear()
         if batch is None:
             assert all(self.due_ns(ring) > self.now_ns for ring in self.ringing()), "requests are due, and nothing runs"
+            self.passed_over = dict.fromkeys(range(RINGS), 0)  # nobody was served, so nobody was passed over
             return
         runs = [batch, *batch.gathered]
         for run in runs:
@@ -128,13 +131,15 @@ class BatcherMachine(RuleBasedStateMachine):
     def due_ns(self, ring):
         """When the ring's oldest request must be run, by the words of `Batcher`'s docstring."""
         waiting = [request for request in self.waiting if request.ring is ring]
-        delay_ns = ring.model.max_queue_delay_ns
-        if not waiting or len(waiting) >= ring.max_batch or not delay_ns:
+        if not waiting or sum(r.rows for r in waiting) >= ring.max_batch or not ring.model.max_queue_delay_ns:
             return 0
-        oldest = waiting[0]
-        if oldest.deadline_ns is not None:
-            delay_ns = min(delay_ns, (oldest.deadline_ns - oldest.received_ns) // 2)
-        return oldest.received_ns + delay_ns
+        return min(
+            r.received_ns
+            + min(
+                ring.model.max_queue_delay_ns, 10**9 if r.deadline_ns is None else (r.deadline_ns - r.received_ns) // 2
+            )
+            for r in waiting
+        )
 
     def check_shape(self, batch):
         assert 1 <= batch.rows <= batch.ring.max_batch
@@ -164,7 +169,7 @@ class BatcherMachine(RuleBasedStateMachine):
         for run in batch.gathered:
             assert batch.ring.model.gathers
             assert run.ring.model is batch.ring.model
-            assert run.form == batch.form
+            assert (run.form or run.ring.full_form) == (batch.form or batch.ring.full_form)
             assert not run.gathered
             rows += run.rows
         assert rows <= batch.ring.max_batch

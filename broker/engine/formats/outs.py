@@ -13,7 +13,7 @@ has run there is nothing to write into; those outputs are copied.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -77,7 +77,10 @@ class OutPlan:
             raise mismatch("the model resized it to the shape of another result", f"outputs[{resized}]")
         if result is None or (self._has_one and result is outputs[0]):
             return None
-        for index, (found, output) in enumerate(zip(as_tuple(result, self.names), outputs, strict=True)):
+        results = as_tuple(result, self.names)
+        if not self._has_one:
+            results = _apart_from(results, outputs)
+        for index, (found, output) in enumerate(zip(results, outputs, strict=True)):
             if found is not None and found is not output:
                 self._take(index, found, output)
         return None
@@ -94,6 +97,20 @@ class OutPlan:
         output.copy_(found.clone() if shares else found)
         self.ledger.outputs_bytes += found.nbytes
         self._copied[index] = True
+
+
+def _apart_from(results: Sequence[Any], outputs: Tensors) -> list[Any]:
+    """The results, those in the memory of another output copied out of it, before anything is written there."""
+    places = [output.untyped_storage().data_ptr() for output in outputs]
+    return [
+        found.clone()
+        if isinstance(found, torch.Tensor)
+        and found is not output
+        and found.untyped_storage().data_ptr() in places
+        and found.data_ptr() != output.data_ptr()
+        else found
+        for found, output in zip(results, outputs, strict=True)
+    ]
 
 
 def _restore(outputs: Tensors, laid: list[tuple[torch.Size, tuple[int, ...]]]) -> int | None:
