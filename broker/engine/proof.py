@@ -15,8 +15,9 @@ from broker.engine import signature as signatures
 from broker.engine.compare import disagreement
 from broker.engine.config import ModelConfig
 from broker.engine.failure import told
-from broker.engine.plan import Plan, Prepared, Shape
+from broker.engine.plan import Plan, Prepared
 from broker.engine.probe import Probe
+from broker.engine.signature import Shape
 from broker.engine.tensors import pack, rows_first, spread
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor

@@ -33,8 +33,9 @@ from broker.engine.config import ModelConfig
 from broker.engine.failure import told
 from broker.engine.formats import compiled
 from broker.engine.formats.order import in_file_order
-from broker.engine.plan import CopyingPlan, Plan, Shape, Tensors
+from broker.engine.plan import CopyingPlan, Plan, Tensors
 from broker.engine.probe import Probe
+from broker.engine.signature import Shape
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature
 

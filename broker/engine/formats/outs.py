@@ -21,8 +21,9 @@ import torch
 from broker.engine import signature as signatures
 from broker.engine.compare import disagreement
 from broker.engine.failure import told
-from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Shape, Tensors, as_tuple, describe, mismatch
+from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Tensors, as_tuple, describe, mismatch
 from broker.engine.probe import Probe
+from broker.engine.signature import Shape
 from ringbuf.wire.messages import Signature
 
 log = logging.getLogger("broker.engine")
