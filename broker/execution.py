@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from broker.batcher import Batch, Form
-from broker.engine.plan import Shape, Tensors
+from broker.engine.plan import Tensors
+from broker.engine.signature import Shape
 from broker.engine.tensors import are_contiguous, private_tensor
 from broker.ring import Ring
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import torch
 
-from broker.engine.signature import open_axes, sample_of
+from broker.engine.signature import Shape, open_axes, sample_of
 from broker.engine.tensors import pack, rows_first
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from broker.engine.probe import Probe
 
 Tensors = Sequence[torch.Tensor]
-Shape = tuple[int, ...]
 
 
 class OutputError(RingbrokerError):

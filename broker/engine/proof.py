@@ -14,8 +14,10 @@ import torch
 from broker.engine import signature as signatures
 from broker.engine.compare import disagreement
 from broker.engine.config import ModelConfig
-from broker.engine.plan import Plan, Prepared, Shape
+from broker.engine.failure import told
+from broker.engine.plan import Plan, Prepared
 from broker.engine.probe import Probe
+from broker.engine.signature import Shape
 from broker.engine.tensors import pack, rows_first, spread
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor
@@ -168,12 +170,6 @@ class Trial:
     ) -> Iterator[torch.Tensor]:
         for value, tensor in zip(tensors, declared, strict=True):
             yield value.contiguous() if arrange is None else arrange(value, tensor.batch_axis)
-
-
-def told(error: BaseException) -> str:
-    """An exception in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _batch_sizes(max_batch: int) -> list[int]:

@@ -14,6 +14,7 @@ from math import prod
 
 import torch
 
+from broker.engine.signature import Shape
 from ringbuf.layout import PlaneLayout
 from ringbuf.wire.messages import Tensor
 
@@ -33,8 +34,6 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
 }
 DTYPE_NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}
-
-Shape = tuple[int, ...]
 
 _GAP = 7  # elements between rows that lie apart, in `spread`
 

@@ -30,10 +30,12 @@ import torch
 
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig
+from broker.engine.failure import told
 from broker.engine.formats import compiled
 from broker.engine.formats.order import in_file_order
-from broker.engine.plan import CopyingPlan, Plan, Shape, Tensors
+from broker.engine.plan import CopyingPlan, Plan, Tensors
 from broker.engine.probe import Probe
+from broker.engine.signature import Shape
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature
 
@@ -70,8 +72,7 @@ class PreparedPackage:
             loader = torch._C._aoti.AOTIModelPackageLoader(str(self.path), _MODEL, False, 1, -1)
             function = _caller(loader, [tensor.name for tensor in self.signature.outputs], self.path)
         except (RuntimeError, ValueError, LookupError, TypeError) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise _invalid(f"the library cannot be loaded: {reason}", self.path) from error
+            raise _invalid(f"the library cannot be loaded: {told(error)}", self.path) from error
         return CompiledPlan(function, self.signature, self.least)
 
 
@@ -176,7 +177,7 @@ def _open(path: Path) -> _Package:
             metadata = [json.loads(archive.read(name)) for name in names if name.endswith(".wrapper_metadata.json")]
             sources = [archive.read(name).decode() for name in names if name.endswith(".wrapper.cpp")]
     except Exception as error:  # wrong bytes bring about nearly any
-        raise _invalid(f"not a package that can be read: {type(error).__name__}: {error}", path) from error
+        raise _invalid(f"not a package that can be read: {told(error)}", path) from error
     if len(metadata) > 1 or not all(isinstance(found, dict) for found in metadata):
         raise _invalid(f"it holds {len(metadata)} models, and one can be served", path)
     return _Package(metadata[0] if metadata else {}, compiled.read(sources[0]) if len(sources) == 1 else None)

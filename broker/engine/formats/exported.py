@@ -27,6 +27,7 @@ from torch.fx import Graph, GraphModule
 
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig
+from broker.engine.failure import told
 from broker.engine.formats import guards
 from broker.engine.formats.interface import inputs_of, outputs_of, ranges_of
 from broker.engine.formats.symbols import PLAIN_LOWER_BOUND, Symbols
@@ -86,8 +87,7 @@ def prepare(path: Path, config: ModelConfig) -> PreparedProgram:
             program = torch.export.load(path)
             module = program.module(check_guards=False)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        text = f"not a program that this torch can load: {reason}"
+        text = f"not a program that this torch can load: {told(error)}"
         raise RingbrokerError(Code.MODEL_INVALID, text, str(path)) from error
     return _read(program, module, config)
 

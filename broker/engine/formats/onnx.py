@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from broker.engine.config import ModelConfig
+from broker.engine.failure import told
 from broker.engine.formats import onnx_file, onnx_plan, onnx_session
 from broker.engine.plan import Plan
 from broker.engine.probe import Probe
@@ -67,8 +68,7 @@ def prepare(path: Path, config: ModelConfig) -> PreparedOnnx:
     except RingbrokerError:
         raise
     except Exception as error:  # protobuf's, the system's, and those of a graph that is in pieces
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        text = f"the file is truncated, corrupt, or not an ONNX model: {reason}"
+        text = f"the file is truncated, corrupt, or not an ONNX model: {told(error)}"
         raise RingbrokerError(Code.MODEL_INVALID, text, str(path)) from error
     signature, _ = reconcile(graph.inputs, graph.outputs, config)
     return PreparedOnnx(signature=signature, path=path, graph=graph, name=config.name)

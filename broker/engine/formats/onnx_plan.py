@@ -21,8 +21,9 @@ from broker.engine import signature as signatures
 from broker.engine.compare import disagreement
 from broker.engine.formats.onnx_file import ELEMENT_TYPES, Graph
 from broker.engine.formats.onnx_session import in_one_line
-from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Shape, Tensors, mismatch
+from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Tensors, mismatch
 from broker.engine.probe import Probe
+from broker.engine.signature import Shape
 from broker.engine.tensors import TORCH_DTYPES
 from ringbuf.wire.messages import Signature
 

@@ -20,8 +20,10 @@ import torch
 
 from broker.engine import signature as signatures
 from broker.engine.compare import disagreement
-from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Shape, Tensors, as_tuple, describe, mismatch
+from broker.engine.failure import told
+from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Tensors, as_tuple, describe, mismatch
 from broker.engine.probe import Probe
+from broker.engine.signature import Shape
 from ringbuf.wire.messages import Signature
 
 log = logging.getLogger("broker.engine")
@@ -131,12 +133,12 @@ def _refute(plan: OutPlan, probe: Probe, sizes: Mapping[str, int]) -> str | None
         except (Exception, SystemExit) as error:
             if rows > 1:
                 continue  # it takes single rows only, as the trial of its batches will find
-            return f"without it, it failed: {type(error).__name__}: {error}"
+            return f"without it, it failed: {told(error)}"
         outputs = probe.outputs(rows, sizes)
         try:
             plan.run(probe.inputs(rows, sizes), outputs)
         except (Exception, SystemExit) as error:
-            return f"with it, it failed: {type(error).__name__}: {error}"
+            return f"with it, it failed: {told(error)}"
         for name, found, other in zip(plan.names, outputs, expected, strict=True):
             if (wrong := _difference(found, other)) is not None:
                 return f"with it, the output {name} of {rows} rows is another: {wrong}"

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from broker.engine.config import ModelConfig
-from broker.engine.formats.python import PreparedCallable, import_from_here, prepare_callable, told
+from broker.engine.failure import told
+from broker.engine.formats.python import PreparedCallable, import_from_here, prepare_callable
 from ringbuf.errors import Code, RingbrokerError
 
 

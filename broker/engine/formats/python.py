@@ -27,6 +27,7 @@ import torch
 
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig
+from broker.engine.failure import told
 from broker.engine.formats import outs
 from broker.engine.formats.weights import load_weights
 from broker.engine.plan import Plan
@@ -101,11 +102,6 @@ def parameters_of(model: Callable[..., Any]) -> frozenset[str]:
         return frozenset()
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return frozenset(parameter.name for parameter in parameters if parameter.kind in by_name)
-
-
-def told(error: BaseException) -> str:
-    """What was raised, with its text."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _find(source: str) -> Callable[..., Any]:

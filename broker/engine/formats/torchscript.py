@@ -18,6 +18,7 @@ import torch
 
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig
+from broker.engine.failure import told
 from broker.engine.formats.order import in_file_order
 from broker.engine.formats.python import PreparedCallable
 from ringbuf.errors import Code, RingbrokerError
@@ -52,8 +53,7 @@ def _load(path: Path) -> Any:
             raise ValueError("the module has no forward")
         return module.eval()
     except Exception as error:  # wrong bytes bring about nearly any
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        text = f"not a TorchScript module that this torch can load: {reason}"
+        text = f"not a TorchScript module that this torch can load: {told(error)}"
         raise RingbrokerError(Code.MODEL_INVALID, text, str(path)) from error
 
 

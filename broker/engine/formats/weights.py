@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from broker.engine.failure import told
 from ringbuf.errors import Code, RingbrokerError
 
 _CHECKPOINT_KEYS = ("state_dict", "model_state_dict", "model")
@@ -31,7 +32,7 @@ def load_weights(module: torch.nn.Module, path: Path) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise _invalid(f"the module refused the weights: {_first_line(error)}", path) from error
+        raise _invalid(f"the module refused the weights: {told(error)}", path) from error
 
 
 def is_safetensors(path: Path) -> bool:
@@ -46,14 +47,14 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise _invalid(f"not a safetensors file that can be read: {_first_line(error)}", path) from error
+        raise _invalid(f"not a safetensors file that can be read: {told(error)}", path) from error
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # wrong bytes bring about nearly any
-        text = f"neither safetensors nor a state dict that torch can read: {_first_line(error)}"
+        text = f"neither safetensors nor a state dict that torch can read: {told(error)}"
         raise _invalid(text, path) from error
     if isinstance(found, Mapping):
         held = [found[key] for key in _CHECKPOINT_KEYS if isinstance(found.get(key), Mapping)]
@@ -84,11 +85,6 @@ def _shape(value: object) -> object:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _invalid(text: str, path: Path) -> RingbrokerError:

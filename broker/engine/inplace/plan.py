@@ -14,9 +14,9 @@ from torch.fx import Graph, GraphModule
 
 from broker.engine.inplace.listing import compile_graph
 from broker.engine.inplace.rehearsal import ADJACENT, APART, Program, Rehearsal, Unlike, Way, checked
-from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Shape, Tensors
+from broker.engine.plan import CopyingPlan, CopyLedger, Plan, Route, Tensors
 from broker.engine.probe import Probe
-from broker.engine.signature import may_lie_apart
+from broker.engine.signature import Shape, may_lie_apart
 
 log = logging.getLogger("broker.engine")
 
