@@ -8,17 +8,22 @@ all rows.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil, floor, prod
 
 import torch
 
+from broker.engine.compare import disagreement
 from broker.engine.config import ModelConfig
 from broker.engine.signature import BATCH
-from broker.engine.tensors import TORCH_DTYPES
+from broker.engine.tensors import TORCH_DTYPES, rows_first
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature, Tensor
 
 _SEED = 20_260_101
 _USUAL_SIZE = 2  # of a dynamic dim, where its bounds allow: small, and not a size that broadcasts
+_FEW = 8  # integers of a row: fewer that are random are often those of another row
+_ROW_STEP, _ELEMENT_STEP = 1_000_003, 104_729  # primes: no usual range is a multiple of one
+_UNLIKE = 1e-2  # by how much of the largest value rows must differ: what results are rounded by is less
 
 
 class Probe:
@@ -31,15 +36,20 @@ class Probe:
         minima: Mapping[str, int] | None = None,
         ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> None:
-        """Raises `RingbrokerError` CONFIG_INVALID for a range of an input that the model does not have."""
+        """Raises `RingbrokerError` CONFIG_INVALID for a range of an input that the model does not have, or in which
+        no value of its dtype lies.
+        """
         names = [tensor.name for tensor in signature.inputs]
         for name in (*config.ranges, *config.uniform):
             if name not in names:
-                raise RingbrokerError(Code.CONFIG_INVALID, f"the model's inputs are {', '.join(names)}", name)
+                raise _invalid(f"the model's inputs are {', '.join(names)}", f"{config.name}.{name}")
         self._signature = signature
-        self._uniform = config.uniform
         self._minima = minima or {}
-        self._ranges = {**(ranges or {}), **config.ranges}
+        known = {**(ranges or {}), **config.ranges}
+        self._ranges = {
+            tensor.name: _within_dtype(tensor, known.get(tensor.name), f"{config.name}.{tensor.name}")
+            for tensor in signature.inputs
+        }
 
     def sizes(self) -> list[dict[str, int]]:
         """Sizes of the dynamic dims to try: all near the smallest, and, where there are any, a little more of each."""
@@ -65,6 +75,12 @@ class Probe:
             made.append(torch.full(shape, 77, dtype=torch.int64).to(TORCH_DTYPES[tensor.dtype]))
         return made
 
+    def has_unlike_rows(self, rows: int) -> bool:
+        """Whether the first `rows` rows can be told apart, by any of the inputs."""
+        made = zip(self._signature.inputs, self.inputs(rows, self.sizes()[0]), strict=True)
+        batches = [rows_first(value, tensor.batch_axis) for tensor, value in made if tensor.batch_axis is not None]
+        return any(disagreement(row, batch[0], _UNLIKE) is not None for batch in batches for row in batch[1:])
+
     def _input(self, index: int, tensor: Tensor, rows: int, sizes: Mapping[str, int]) -> torch.Tensor:
         axis = tensor.batch_axis
         sample = [sizes[dim] if isinstance(dim, str) else dim for at, dim in enumerate(tensor.shape) if at != axis]
@@ -75,11 +91,39 @@ class Probe:
     def _row(self, index: int, tensor: Tensor, sample: list[int], row: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(_SEED + 1009 * index + row)
         dtype = TORCH_DTYPES[tensor.dtype]
-        if dtype is torch.bool:
-            return torch.randint(0, 2, sample, generator=generator).bool()
+        low, high = self._ranges[tensor.name]
         if dtype.is_floating_point:
-            low, high = self._ranges.get(tensor.name, (-1.0, 1.0))
-            values = torch.rand(sample, generator=generator, dtype=torch.float64) * (high - low) + low
-            return values.to(dtype)
-        low, high = self._ranges.get(tensor.name, (0, 1))
-        return torch.randint(int(low), int(high) + 1, sample, generator=generator).to(dtype)
+            part = torch.rand(sample, generator=generator, dtype=torch.float64)
+            return (low * (1 - part) + high * part).to(dtype)  # their difference may be larger than any float
+        low, high = int(low), int(high)
+        if (count := prod(sample)) >= _FEW:
+            return torch.randint(low, high + 1, sample, generator=generator).to(dtype)
+        steps = (row * _ROW_STEP + element * _ELEMENT_STEP + index for element in range(count))
+        return torch.tensor([low + step % (high - low + 1) for step in steps], dtype=dtype).view(sample)
+
+
+def _within_dtype(tensor: Tensor, known: tuple[float, float] | None, path: str) -> tuple[float, float]:
+    """The least and the greatest value to try an input with, cut to those that its dtype has."""
+    dtype = TORCH_DTYPES[tensor.dtype]
+    least, most = _limits(dtype)
+    if dtype.is_floating_point:
+        low, high = known or (-1.0, 1.0)
+    else:
+        low, high = known or (0, 1)
+        low, high = ceil(low), floor(high)
+    low, high = max(low, least), min(high, most)
+    if low > high:
+        raise _invalid(f"no value of {tensor.dtype} lies in its range", path)
+    return low, high
+
+
+def _limits(dtype: torch.dtype) -> tuple[float, float]:
+    if dtype is torch.bool:
+        return 0, 1
+    if dtype.is_floating_point:
+        return torch.finfo(dtype).min, torch.finfo(dtype).max
+    return torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, 2**63 - 2)  # torch's random integers end there
+
+
+def _invalid(text: str, path: str) -> RingbrokerError:
+    return RingbrokerError(Code.CONFIG_INVALID, text, path)

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import ringbroker
 
 from tests.faults import leaks
 from tests.faults.wire import HELLO, Peer, framed, until
@@ -114,6 +115,16 @@ def test_client_that_hangs_up_in_its_own_flood(broker, undisturbed):
         with Peer(broker.socket_path).hello() as peer:
             ring = peer.open(MODEL)
             peer.send(*(ring.infer(number, number % 4) for number in range(100)))
+
+
+def test_client_that_leaves_while_its_model_runs(broker, undisturbed):
+    with (
+        ringbroker.connect(broker.socket_path) as client,
+        client.open("slow") as model,
+        model.acquire() as lease,
+        pytest.raises(TimeoutError),
+    ):
+        lease.infer(timeout=0.01)
 
 
 def test_ring_that_cannot_be_mapped_is_freed(broker, undisturbed):

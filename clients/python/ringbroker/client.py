@@ -85,7 +85,9 @@ class Client:
         return (monotonic_ns() - asked_ns) / 1e9
 
     def close(self) -> None:
-        """Close the connection; every call in flight raises ClientClosed. Idempotent.
+        """Close the connection, at once; every call in flight raises ClientClosed. Idempotent.
+
+        The broker frees what was held here when it reads of the end.
 
         Arrays that were handed out stay mapped as long as they live, but nobody answers for what is in them.
         """

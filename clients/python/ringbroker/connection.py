@@ -88,6 +88,14 @@ class Connection:
             raise error_of(Code.TIMEOUT, "the broker has not answered in time")
         return self.expect(answer, kind)
 
+    def post(self, request: Callable[[int], messages.Message]) -> None:
+        """Send `request(id)`; nobody waits for its answer."""
+        call = Call()
+        call.is_abandoned = True
+        number = self.protocol.next_id()
+        self.protocol.calls[number] = call
+        self.send(messages.encode_frame(request(number)))
+
     def expect(self, answer: Answer | int, kind: type[A]) -> A:
         """Return an answer of type `kind`; raises what else it says, and BadAnswer for another type."""
         if isinstance(answer, kind):

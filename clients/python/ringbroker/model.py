@@ -118,15 +118,13 @@ class Model:
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def close(self) -> None:
-        """Close the ring. Whoever waits for a lease gets ClientClosed, and a request not yet begun too. Idempotent."""
-        was_closed, self._is_closed = self._is_closed, True
-        if was_closed:
-            return
+        """Close the ring, at once: nothing waits for the broker, which frees its side when it reads of it. Idempotent.
+
+        Whoever waits for a lease gets ClientClosed, and a request not yet begun too.
+        """
+        self._is_closed = True
         self._client.forget(self)
-        deadline_ns = deadline_after(self._client.timeout)
-        with self._while_nobody_opens(deadline_ns):
-            ring = self._ring
-        ring.close(deadline_ns)
+        self._ring.close()
 
     def mark_closed(self) -> None:
         """The client was closed, and the connection with it."""
@@ -151,10 +149,11 @@ class Model:
             deadline_ns = deadline_after(self._client.timeout)
         connection = self._client.connect(deadline_ns)
         with self._while_nobody_opens(deadline_ns):
-            if self._is_closed:
-                raise error_of(Code.CLIENT_CLOSED, "the model was closed")
-            if self._ring.connection is not connection:
+            if not self._is_closed and self._ring.connection is not connection:
                 self._ring = self._open(connection, deadline_ns)
+            if self._is_closed:  # perhaps while we opened it
+                self._ring.close()
+                raise error_of(Code.CLIENT_CLOSED, "the model was closed")
             return self._ring
 
     @contextmanager

@@ -66,19 +66,18 @@ class Ring:
             if self._waiting:
                 self._grant()
 
-    def close(self, deadline_ns: int | None) -> None:
-        """Send CLOSE and wait for CLOSED; whoever waits for rows gets ClientClosed.
-
-        Raises Timeout or the broker's error.
-        """
+    def close(self) -> None:
+        """Send CLOSE, without waiting for CLOSED; whoever waits for rows gets ClientClosed. Idempotent."""
         with self.lock:
+            if self.is_closed:
+                return
             self.is_closed = True
             waiting, self._waiting = self._waiting, deque()
             for call, _ in waiting:
                 self.connection.deliver(call, self.closed_error())
         if self.connection.error is None:
             number = self.info.ring
-            self.connection.ask(lambda request: messages.Close(request, number), messages.Closed, deadline_ns)
+            self.connection.post(lambda request: messages.Close(request, number))
 
     def samples_of(self, dims: Mapping[str, int]) -> dict[str, Sample]:
         """The shape of one row of each input with these sizes of its dynamic dims; the others at the ring's maximum.

@@ -7,7 +7,7 @@ from ringbroker.planes import view_rows
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
-from tests.unit.ringbroker.peer import WAIT_S, Background, Model, Session
+from tests.unit.ringbroker.peer import WAIT_S, Background, Model, Session, wait_until
 
 STATE = Model(
     [("x", "F32", ("batch", 2), 0), ("state", "F32", (3, "batch", 2), 1), ("rate", "I64", (), None)],
@@ -296,11 +296,35 @@ def test_close(peer, client):
     model = client.open("double")
     model.close()
     model.close()
+    client.ping()  # what was sent before it has been read by then
     assert len(peer.sessions[0].got(messages.Close)) == 1
     with pytest.raises(ringbroker.ClientClosed):
         model.acquire()
     with pytest.raises(ringbroker.ClientClosed):
         model(np.ones((1, 4)))
+
+
+def test_close_does_not_wait_for_a_busy_broker(peer, client):
+    held = peer.hold(messages.Close)
+    client.open("double").close()
+    session, ask = held.get(timeout=WAIT_S)
+    session.close_ring(ask)  # an answer that nobody waits for disturbs nobody
+    assert client.ping() > 0
+    assert len(peer.sessions) == 1
+
+
+def test_close_while_another_thread_opens_the_ring_again(peer, client):
+    model = client.open("double")
+    peer.restart()
+    notice_the_loss(model)
+    held = peer.hold(messages.Open)
+    acquiring = Background(model.acquire, timeout=WAIT_S)
+    session, ask = held.get(timeout=WAIT_S)
+    model.close()
+    session.open_ring(ask)
+    with pytest.raises(ringbroker.ClientClosed):
+        acquiring.result()
+    wait_until(lambda: session.got(messages.Close))
 
 
 def test_close_after_the_broker_was_lost(peer, client):

@@ -56,11 +56,71 @@ def test_ranges_are_the_operators_then_the_models():
     assert x.max() <= 0.5
 
 
+@pytest.mark.parametrize("dtype", ["BOOL", "U8", "I64"])
+@pytest.mark.parametrize("sample", ["", ",1", ",2,3"])
+def test_rows_of_a_few_integers_do_not_repeat_by_chance(dtype, sample):
+    a, b = probe({"a": f"{dtype}[batch{sample}]", "b": f"{dtype}[batch{sample}]"}).inputs(64, {})
+    assert all((a[row] != a[row + 1]).all() for row in range(63))
+    assert set(a.double().flatten().tolist()) == {0, 1}
+    assert (a != b).all(), "nor are two inputs the same"
+    (wide,) = probe({"x": f"I64[batch{sample}]"}, ranges={"x": (-5, 94)}).inputs(64, {})
+    assert len(set(wide.flatten().tolist())) > 50
+    assert -5 <= wide.min() < wide.max() <= 94
+
+
+@pytest.mark.parametrize(
+    ("tensor", "low", "high", "values"),
+    [
+        ("U8[batch,300]", -1000, 2.5, {0, 1, 2}),
+        ("I8[batch,3]", 127, 1e30, {127}),
+        ("I64[batch,3]", 2**63 - 2, 1e300, {2**63 - 2}),
+        ("U64[batch,300]", 2**62, 2**62, {2**62}),
+        ("I32[batch,300]", 0.5, 1.5, {1}),
+        ("BOOL[batch,3]", 1, 1, {True}),
+        ("F16[batch,3]", 65504, 1e300, {65504.0}),
+    ],
+)
+def test_ranges_are_cut_to_what_the_dtype_holds(tensor, low, high, values):
+    (x,) = probe({"x": tensor}, ranges={"x": (low, high)}).inputs(2, {})
+    assert set(x.flatten().tolist()) == values
+
+
+def test_the_widest_ranges():
+    for dtype in DTYPES:
+        (x,) = probe({"x": f"{dtype}[batch,50]"}, ranges={"x": (-1.7e308, 1.7e308)}).inputs(2, {})
+        assert torch.isfinite(x.double()).all()
+        assert len(set(x.flatten().tolist())) > 1
+
+
+@pytest.mark.parametrize(
+    ("tensor", "low", "high"), [("U8[batch]", 256, 999), ("I64[batch]", 0.2, 0.8), ("F16[batch]", 1e5, 1e6)]
+)
+def test_ranges_without_a_value_of_the_dtype(tensor, low, high):
+    with pytest.raises(RingbrokerError, match="no value of") as caught:
+        probe({"x": tensor}, ranges={"x": (low, high)})
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "m.x")
+
+
+@pytest.mark.parametrize(
+    ("ranges", "is_so"),
+    [
+        ({}, True),
+        ({"x": (3, 3)}, True),
+        ({"x": (3, 3), "mask": (1, 1)}, False),
+        ({"x": (1000.0, 1001.0), "mask": (1, 1)}, False),
+        ({"x": (1000.0, 1100.0), "mask": (1, 1)}, True),
+    ],
+)
+def test_whether_rows_can_be_told_apart(ranges, is_so):
+    made = probe({"x": "F32[batch,seq]", "mask": "BOOL[2,batch]", "rate": "F32[]"}, ranges=ranges)
+    assert made.has_unlike_rows(2) is is_so
+
+
 @pytest.mark.parametrize("said", [{"ranges": {"z": (0, 1)}}, {"uniform": frozenset({"z"})}])
 def test_inputs_that_there_are_not(said):
     with pytest.raises(RingbrokerError) as caught:
         probe({"x": "F32[batch]"}, **said)
-    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "z")
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "m.z")
 
 
 @pytest.mark.parametrize(
