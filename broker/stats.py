@@ -14,7 +14,7 @@ from ringbuf.errors import Code
 
 if TYPE_CHECKING:
     from broker.batcher import Batch
-    from broker.engine.plan import CopyLedger
+    from broker.engine.models import Model
 
 # The first numbers of a page
 BUSY_SINCE_NS, ALIVE_NS, REQUESTS, IN_FLIGHT, SESSIONS, DROPPED_REQUESTS = range(6)
@@ -76,12 +76,10 @@ class Stats:
         self.page[_CODES[code]] += 1
 
     def count_batch(
-        self, model: int, ledger: CopyLedger, batch: Batch, batch_rows: int, started_ns: int, finished_ns: int
+        self, model: Model, batch: Batch, batch_rows: int, started_ns: int, finished_ns: int
     ) -> None:
-        """Count a batch of the model with number `model` that was answered; `batch_rows` of its rows went into one
-        forward call.
-        """
-        page, at = self.page, _MODELS_AT + _PER_MODEL * model
+        """Count a batch of `model` that was answered; `batch_rows` of its rows went into one forward call."""
+        page, at, ledger = self.page, _MODELS_AT + _PER_MODEL * model.number, model.plan.ledger
         for run in (batch, *batch.gathered):
             requests = run.requests
             page[at] += len(requests)
