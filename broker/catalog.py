@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Family:
                 raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, f"{model.name}/{model.version}")
         canary = self.usual.config.canary
         self._share = canary.percent / 100 if canary else 0.0
-        self._draw = random.Random(canary.seed if canary else None).random  # noqa: S311
+        self._draw = random.Random(canary.seed if canary else None).random
 
     def choose(self) -> Model:
         """The version for one request that names none."""
@@ -55,20 +55,25 @@ class Catalog:
         for model in models:
             by_name.setdefault(model.name, []).append(model)
         self.families = {name: Family(versions) for name, versions in by_name.items()}
-        self._pools = pools
+        self.pools = pools
         self._pages = _paged(
             messages.Model(name, tuple(family.versions), pools[name], family.usual.signature)
             for name, family in self.families.items()
         )
+
+    def models(self) -> Iterator[Model]:
+        """Every version of every model."""
+        return (model for family in self.families.values() for model in family.versions.values())
 
     def find(self, name: str, pool: str) -> Family:
         """Return the model; raises `RingbrokerError` UNKNOWN_MODEL, or WRONG_POOL where it is not in `pool`."""
         family = self.families.get(name)
         if family is None:
             served = ", ".join(list(self.families)[:20])
-            raise RingbrokerError(Code.UNKNOWN_MODEL, f"the broker serves no model of that name; it serves {served}", "model")
-        if self._pools[name] != pool:
-            text = f"it is in the pool {self._pools[name]!r}, and this connection in {pool!r}"
+            text = f"the broker serves no model of that name; there are {served}"
+            raise RingbrokerError(Code.UNKNOWN_MODEL, text, "model")
+        if self.pools[name] != pool:
+            text = f"it is in the pool {self.pools[name]!r}, and this connection in {pool!r}"
             raise RingbrokerError(Code.WRONG_POOL, text, "model")
         return family
 

@@ -229,7 +229,7 @@ class Channel:
 
     def receive(self) -> list[tuple[Packet, list[int]]]:
         """Everything that is there; the descriptors are the caller's now. `is_open` is False after the last."""
-        received = []
+        received: list[tuple[Packet, list[int]]] = []
         while True:
             try:
                 data, descriptors, _, _ = socket.recv_fds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from broker.refusal import append_error
 from broker.stats import Stats
@@ -21,16 +21,16 @@ class Handshake:
     after it.
     """
 
-    __slots__ = ("_buffer", "_on_hello", "_stats", "connection", "ended", "out")
+    __slots__ = ("_buffer", "_on_hello", "_stats", "connection", "descriptors", "ended", "out")
 
     has_more = False
-    descriptors: ClassVar[list[int]] = []
     patience_ns: int | None = TIMEOUT_NS
 
     def __init__(self, stats: Stats, on_hello: Callable[[Handshake, Hello], None]) -> None:
-        """`on_hello` is called once, when the HELLO is there and acceptable."""
+        """`on_hello` is called once, when the HELLO is there; what it raises is the client's answer."""
         self.connection: Any = None
         self.out = bytearray()
+        self.descriptors: list[int] = []
         self.ended = False
         self._buffer = b""
         self._stats = stats
@@ -75,10 +75,9 @@ class Handshake:
             if not isinstance(message, Hello):
                 raise RingbrokerError(Code.UNEXPECTED_MESSAGE, "HELLO comes first")
             _check_hello(message)
+            self._on_hello(self, message)
         except RingbrokerError as error:
             self.fail(error)
-        else:
-            self._on_hello(self, message)
 
 
 def segment_kind(hello: Hello) -> str:

@@ -7,10 +7,28 @@ signal at the parent's death does not do: a worker's parent is the loader, whose
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import fcntl
 import os
 import select
 import signal
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans() -> None:
+    """Become the parent of workers whose loader dies, so that they can be reaped here."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap(orphans: list[int]) -> None:
+    """Take those that have ended from the list, and from the system's."""
+    for pid in list(orphans):
+        with contextlib.suppress(ChildProcessError):  # its loader was quicker
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        orphans.remove(pid)
 
 
 def make() -> tuple[int, int]:

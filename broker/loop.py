@@ -97,9 +97,12 @@ class Loop:
         self._epoll.register(fd, EPOLLIN)
 
     def unwatch(self, fd: int) -> None:
-        """Watch `fd` no more."""
+        """Watch `fd` no more; call it before `fd` is closed."""
         del self._callbacks[fd]
-        self._epoll.unregister(fd)
+        if fd in self._paused:
+            self._paused.remove(fd)
+        else:
+            self._epoll.unregister(fd)
 
     def accept(self, listener: socket.socket, take: Callable[[socket.socket], object]) -> None:
         """Call `take` with every connection that comes in."""

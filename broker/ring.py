@@ -217,5 +217,5 @@ def _maxima(model: Model, ask: messages.Open) -> dict[str, int]:
     return maxima
 
 
-def _at_maximum(sample: Sample, maxima: dict[str, int]) -> Shape:
+def _at_maximum(sample: Sample, maxima: Mapping[str, int]) -> Shape:
     return tuple(maxima[dim] if isinstance(dim, str) else dim for dim in sample)

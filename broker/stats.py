@@ -75,9 +75,7 @@ class Stats:
         """Count an ERROR."""
         self.page[_CODES[code]] += 1
 
-    def count_batch(
-        self, model: Model, batch: Batch, batch_rows: int, started_ns: int, finished_ns: int
-    ) -> None:
+    def count_batch(self, model: Model, batch: Batch, batch_rows: int, started_ns: int, finished_ns: int) -> None:
         """Count a batch of `model` that was answered; `batch_rows` of its rows went into one forward call."""
         page, at, ledger = self.page, _MODELS_AT + _PER_MODEL * model.number, model.plan.ledger
         for run in (batch, *batch.gathered):

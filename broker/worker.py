@@ -42,8 +42,12 @@ class Worker:
         self._collect_at_ns: int | None = None
         loop.on_tick.append(self._tick)
 
+    def stop(self) -> None:
+        """Let `run` end after what it does now."""
+        self.is_stopping = True
+
     def run(self) -> None:
-        """Serve until `is_stopping`."""
+        """Serve until `stop`."""
         gc.collect()
         gc.freeze()  # the models never become garbage
         gc.set_threshold(_GC_THRESHOLD, 50, 100)

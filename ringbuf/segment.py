@@ -75,9 +75,10 @@ class SegmentStore:
         SHM_UNAVAILABLE where /dev/shm cannot be used at all; nothing is left behind then.
         """
         try:
-            memory = Memory(*(self._named() if kind == "path" else _nameless()), size_bytes)
+            fd, path = self._named() if kind == "path" else _nameless()
         except OSError as error:
             raise _refusal(error, size_bytes) from error
+        memory = Memory(fd, path, size_bytes)
         try:
             os.posix_fallocate(memory.fd, 0, size_bytes)
             for start in range(0, size_bytes, len(_ZEROS)):  # or the pages are cleared when they are first mapped

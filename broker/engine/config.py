@@ -7,6 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A candidate: a version that answers some of the requests that name none."""
+
+    version: str
+    percent: float
+    seed: int | None = None
+    """Of the draws; None: another at every start."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
     """One model to serve."""
@@ -14,7 +24,14 @@ class ModelConfig:
     name: str
     source: str
     """A file, a folder `NAME/VERSION` of a repository, or a factory `package.module:factory`."""
-    version: str = "1"
+    version: str = ""
+    """What answers a request that names no version, and what RESULT says; empty: the newest of a repository, or 1."""
+    versions: tuple[str, ...] = ()
+    """Of a repository: further versions to load, for requests that name them."""
+    canary: Canary | None = None
+    """Of a repository: a version that is tried on a share of the requests."""
+    is_candidate: bool = False
+    """Whether this is the canary's version."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """By name, as `F32[batch,3,224,224]`. Where the file says what its inputs are, this names their dims, or narrows
     them; where it does not, this is the signature."""

@@ -61,6 +61,11 @@ class Trial:
         accepts_strides = matters and self._refute_strides(max_batch, config.batch_tolerance) is None
         return Proof(max_batch, why, is_repeatable, accepts_strides)
 
+    def warm(self) -> None:
+        """Run one row of each of the sizes: what is made at a first run is made now."""
+        for sizes in self._probe.sizes():
+            self._run(self._probe.inputs(1, sizes), 1, sizes)
+
     def _try_alone(self, sizes: Mapping[str, int]) -> bool:
         """Run one row, twice; say whether the answers were the same."""
         inputs = self._probe.inputs(1, sizes)

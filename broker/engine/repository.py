@@ -25,7 +25,7 @@ from ringbuf.errors import Code, RingbrokerError
 CONFIG_FILE = "model.toml"
 
 _SUFFIXES = frozenset({".jit", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".ts"})
-_WHERE = frozenset({"name", "source", "version"})  # what a folder's place says, and no table
+_WHERE = frozenset({"name", "source", "version", "is_candidate"})  # what a folder's place says, and no table
 
 
 class Key(NamedTuple):
@@ -37,7 +37,7 @@ class Key(NamedTuple):
 
 
 def config_from_table(
-    name: str, source: str | None, table: Mapping[str, Any], base: Path, version: str = "1"
+    name: str, source: str | None, table: Mapping[str, Any], base: Path, version: str = ""
 ) -> ModelConfig:
     """One model from a table that `tomllib` read; `base` is the folder to which its paths are relative.
 
@@ -84,16 +84,37 @@ def read_model(folder: Path) -> ModelConfig:
     return _read_version(folder, folder.parent.name)
 
 
+def versions_of(config: ModelConfig) -> list[ModelConfig]:
+    """Every version to load, the usual one first, as `resolve` gives each.
+
+    Raises `RingbrokerError` MODEL_NOT_FOUND or CONFIG_INVALID.
+    """
+    candidate = config.canary.version if config.canary else None
+    folder = Path(config.source)
+    if not folder.is_dir() or not _folders(folder):
+        if config.versions or candidate:
+            raise _invalid("only a folder of versions, NAME/VERSION, has several", config.name)
+        return [resolve(config)]
+    usual = config.version or max((each for each in _folders(folder) if each.name != candidate), key=_age).name
+    if usual == candidate:
+        raise _invalid(f"version {usual} is the usual one, and cannot be its own canary", f"{config.name}.canary")
+    wanted = dict.fromkeys([usual, *config.versions, *([candidate] if candidate else [])])
+    return [
+        resolve(replace(config, source=str(folder / version), version=version, is_candidate=version == candidate))
+        for version in wanted
+    ]
+
+
 def resolve(config: ModelConfig) -> ModelConfig:
     """What a folder's files say, and `config` where it differs from the defaults; another source is left as it is.
 
     Raises `RingbrokerError` MODEL_NOT_FOUND or CONFIG_INVALID.
     """
     if not Path(config.source).is_dir():
-        return config
+        return replace(config, version=config.version or "1")
     found = read_model(Path(config.source))
     plain = ModelConfig(name=config.name, source=config.source)
-    said: dict[str, Any] = {"name": config.name}
+    said: dict[str, Any] = {"name": config.name, "is_candidate": config.is_candidate}
     for field in fields(ModelConfig):
         value = getattr(config, field.name)
         if field.name not in _WHERE and value != getattr(plain, field.name):

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -46,6 +46,8 @@ class PreparedCallable:
     minima: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
+
+    survives_fork: ClassVar[bool] = True
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """See `plan.Prepared.bind`."""
