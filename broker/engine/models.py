@@ -94,7 +94,7 @@ def load(config: ModelConfig, *, threads: int) -> Model:
     if config.private_inputs:
         plan = PrivateInputs(plan)
     with torch.inference_mode():
-        proof = Trial(plan, prepared.signature, probe, config.name).prove(prepared, config)
+        proof = Trial(plan, prepared, probe, config).prove()
     plan.ledger.reset()
     model = Model(config, prepared.signature, plan, proof)
     _require_zero_copy(model)
