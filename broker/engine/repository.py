@@ -12,14 +12,13 @@ folder of the file that says them. No torch here.
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from broker.engine.config import ModelConfig
+from broker.engine.config import ModelConfig, is_number, is_range
 from ringbuf.errors import Code, RingbrokerError
 
 CONFIG_FILE = "model.toml"
@@ -163,16 +162,8 @@ def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**53
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
-
-
-def _is_range(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
 
 
 def _table_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -188,7 +179,7 @@ _KEYS: dict[str, Key] = {
     "maxima": Key("a table such as { seq = 256 }", _table_of(lambda value: _is_whole(value, 1))),
     "ranges": Key(
         "a table such as { ids = [0, 30521] }, the smaller number first",
-        _table_of(_is_range),
+        _table_of(is_range),
         lambda table: {name: (low, high) for name, (low, high) in table.items()},
     ),
     "uniform": Key(
@@ -199,7 +190,7 @@ _KEYS: dict[str, Key] = {
     "max_batch": Key("a whole number from 1", lambda value: _is_whole(value, 1)),
     "max_queue_delay_us": Key("a whole number of microseconds", lambda value: _is_whole(value, 0)),
     "gather": Key("'never' or 'always'", lambda value: value in ("never", "always")),
-    "batch_tolerance": Key("a number from 0", lambda value: _is_number(value) and value >= 0),
+    "batch_tolerance": Key("a number from 0", lambda value: is_number(value) and value >= 0),
     "private_inputs": _FLAG,
     "allow_pickle": _FLAG,
     "require_zero_copy": _FLAG,

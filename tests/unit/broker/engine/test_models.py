@@ -1,6 +1,7 @@
 """Loading: from what the operator named to a model that was tried out."""
 
 import logging
+import math
 
 import pytest
 import torch
@@ -294,11 +295,26 @@ def test_a_trial_run_that_gives_something_else(name, path, text):
     assert text in error.text
 
 
-@pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "x" * 129, "\u00e9"])
-def test_names_that_are_refused(name):
+@pytest.mark.parametrize(
+    ("said", "code", "path"),
+    [
+        ({"name": "a b"}, Code.SIGNATURE_INVALID, "a b"),
+        ({"max_batch": 10**12}, Code.CONFIG_INVALID, "m.max_batch"),
+        ({"ranges": {"x": (0, math.nan)}}, Code.CONFIG_INVALID, "m.ranges.x"),
+    ],
+)
+def test_what_no_model_can_be_served_with(said, code, path):
     with pytest.raises(RingbrokerError) as caught:
-        models.load(ModelConfig(name=name, source=f"{__name__}:doubles"), threads=1)
-    assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, name)
+        models.load(ModelConfig(**{"name": "m", "source": f"{__name__}:doubles", **said}), threads=1)
+    assert (caught.value.code, caught.value.path) == (code, path)
+
+
+def test_a_repositorys_word_is_checked_as_well(tmp_path):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "model.toml").write_text(f"factory = '{__name__}:doubles'\nmax_batch = 4097")
+    with pytest.raises(RingbrokerError) as caught:
+        load_model(str(tmp_path / "m"), "m")
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "m.max_batch")
 
 
 def test_sources_that_are_nothing(tmp_path, monkeypatch):
