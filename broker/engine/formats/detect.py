@@ -53,6 +53,9 @@ def prepare(config: ModelConfig) -> Prepared:
     if path.is_dir():
         return prepare(repository.resolve(config))
     file = _look(path)
+    for name in ("arguments", "weights"):
+        if getattr(config, name):
+            raise RingbrokerError(Code.CONFIG_INVALID, "only a factory takes these", f"{config.name}.{name}")
     for kind in _KINDS:
         if kind.is_kind(file):
             return kind.prepare(path, config)

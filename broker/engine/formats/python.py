@@ -150,11 +150,13 @@ def _signature(model: Callable[..., Any], config: ModelConfig) -> Signature:
     inputs = _merged(_declared(model, "inputs"), config.inputs, "inputs")
     outputs = _merged(_declared(model, "outputs"), config.outputs, "outputs")
     maxima = _maxima(model)
-    if config.inputs or config.outputs:  # a dim that the operator narrowed to a number has no maximum any more
-        known = signatures.dynamic_dims(
-            tuple(signatures.parse_tensor(*item) for item in (*inputs.items(), *outputs.items()))
-        )
-        maxima = {dim: most for dim, most in maxima.items() if dim in known}
+    dims = signatures.dynamic_dims(
+        tuple(signatures.parse_tensor(*item) for item in (*inputs.items(), *outputs.items()))
+    )
+    for dim in [dim for dim in maxima if dim not in dims]:
+        if not config.inputs and not config.outputs:
+            raise signatures.invalid("the model's `maxima` has it, and none of its tensors", dim)
+        del maxima[dim]  # the operator narrowed it to a number, or calls it otherwise
     for dim, asked in config.maxima.items():
         own = maxima.get(dim)
         if own is not None and asked > own:

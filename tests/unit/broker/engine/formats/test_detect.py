@@ -195,3 +195,11 @@ def test_onnx_without_its_packages(tmp_path, monkeypatch):
     assert error.code == Code.RUNTIME_MISSING
     assert "ringbroker[onnx]" in error.text
     assert refusal(tmp_path / "model").code == Code.MODEL_FORMAT_UNKNOWN
+
+
+@pytest.mark.parametrize("said", [{"arguments": {"rows": 4}}, {"weights": "w.safetensors"}])
+def test_only_a_factory_takes_arguments_and_weights(tmp_path, said):
+    write_torchscript(tmp_path / "model.pt")
+    error = refusal(tmp_path / "model.pt", **ROWS, **said)
+    assert (error.code, error.path) == (Code.CONFIG_INVALID, f"m.{next(iter(said))}")
+    assert error.text == "only a factory takes these"
