@@ -28,7 +28,8 @@ class Catalog:
         """Return the model; raises `RingbrokerError` UNKNOWN_MODEL or UNKNOWN_VERSION."""
         model = self.models.get(name)
         if model is None:
-            raise RingbrokerError(Code.UNKNOWN_MODEL, "the broker serves no model of that name", "model")
+            text = f"the broker serves no model of that name; it serves {', '.join(self.models)}"
+            raise RingbrokerError(Code.UNKNOWN_MODEL, text, "model")
         if version is not None and version != model.version:
             raise RingbrokerError(Code.UNKNOWN_VERSION, f"the model has the version {model.version}", "version")
         return model

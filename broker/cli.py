@@ -250,7 +250,7 @@ def _find_signature(served: list[Model], name: str) -> Signature:
         if model.name == name:
             return model.signature
     names = ", ".join(model.name for model in served)
-    raise RingbrokerError(Code.UNKNOWN_MODEL, f"the broker serves no model of that name; there are {names}", name)
+    raise RingbrokerError(Code.UNKNOWN_MODEL, f"the broker serves no model of that name; it serves {names}", name)
 
 
 def _model_as_dict(model: Model) -> dict[str, Any]:
