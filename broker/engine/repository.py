@@ -88,7 +88,11 @@ def resolve(config: ModelConfig) -> ModelConfig:
 
     Raises `RingbrokerError` MODEL_NOT_FOUND or CONFIG_INVALID.
     """
-    if not Path(config.source).is_dir():
+    try:
+        is_folder = Path(config.source).is_dir()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise _not_found(f"it cannot be read: {error.strerror}", Path(config.source)) from error
+    if not is_folder:
         return config
     found = read_model(Path(config.source))
     plain = ModelConfig(name=config.name, source=config.source)
@@ -111,17 +115,17 @@ def _read_version(folder: Path, name: str) -> ModelConfig:
 
 
 def _read_table(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:  # not TOML, or not UTF-8
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:  # not TOML, not UTF-8, or tables in tables without an end
         raise _invalid(f"it cannot be read: {error}", str(path)) from error
 
 
 def _model_file(folder: Path, weights: object) -> Path:
     """The one file that is a model, by its name alone: what it holds is looked at when it is loaded."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = _entries(folder, Path.is_file)
     known = [path for path in files if path.suffix in _SUFFIXES and path.name != weights]
     chosen = [path for path in known if path.stem == "model"] or known
     if len(chosen) == 1:
@@ -148,12 +152,12 @@ def _age(version: Path) -> tuple[bool, int, str]:
 
 
 def _folders(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder, Path.is_dir) if path.name != "__pycache__"]
+
+
+def _entries(folder: Path, is_wanted: Callable[[Path], bool]) -> list[Path]:
     try:
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.is_dir() and not path.name.startswith(".") and path.name != "__pycache__"
-        )
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and is_wanted(path))
     except OSError as error:
         raise _not_found(f"the folder cannot be read: {error.strerror}", folder) from error
 

@@ -309,6 +309,15 @@ def test_what_no_model_can_be_served_with(said, code, path):
     assert (caught.value.code, caught.value.path) == (code, path)
 
 
+def test_a_folder_of_a_repository(tmp_path):
+    version = tmp_path / "net" / "3"
+    version.mkdir(parents=True)
+    (version / "model.toml").write_text(f"factory = '{__name__}:doubles'\nmax_batch = 4")
+    for folder in (tmp_path / "net", version):
+        model = load_model(str(folder))
+        assert (model.version, model.max_batch) == ("3", 4)
+
+
 def test_a_repositorys_word_is_checked_as_well(tmp_path):
     (tmp_path / "m" / "1").mkdir(parents=True)
     (tmp_path / "m" / "model.toml").write_text(f"factory = '{__name__}:doubles'\nmax_batch = 4097")
@@ -319,7 +328,7 @@ def test_a_repositorys_word_is_checked_as_well(tmp_path):
 
 def test_sources_that_are_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for source in ("absent.pt2", str(tmp_path / "absent"), "package.module:", ":factory", "1a:b"):
+    for source in ("absent.pt2", str(tmp_path / "absent"), "package.module:", ":factory", "1a:b", "x" * 5000, "nul\0"):
         with pytest.raises(RingbrokerError) as caught:
             load_model(source)
         assert (caught.value.code, caught.value.path) == (Code.MODEL_NOT_FOUND, source)
