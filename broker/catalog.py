@@ -70,7 +70,7 @@ class Catalog:
         family = self.families.get(name)
         if family is None:
             served = ", ".join(list(self.families)[:20])
-            text = f"the broker serves no model of that name; there are {served}"
+            text = f"the broker serves no model of that name; it serves {served}"
             raise RingbrokerError(Code.UNKNOWN_MODEL, text, "model")
         if self.pools[name] != pool:
             text = f"it is in the pool {self.pools[name]!r}, and this connection in {pool!r}"

@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from broker import admin, log
+from broker import admin, arrays, log
 from broker.config import ServeConfig, prepare_runtimes
 from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
@@ -32,12 +33,13 @@ from broker.engine.signature import written
 from broker.options import apply_options, model_options, parse_model
 from ringbuf.address import default_socket_path
 from ringbuf.errors import Code, RingbrokerError
-from ringbuf.wire.messages import Tensor
+from ringbuf.wire.messages import Model, Signature, Tensor
 
 if TYPE_CHECKING:
-    from broker.catalog import Catalog
+    from broker.generation import Generation
 
 DEMO = ModelConfig(name="digits", source="broker.demo:digits")
+CONNECT_TIMEOUT_S = 5.0  # a broker that is not there by then is not starting
 
 socket_option = click.option(
     "--socket", "socket_path", default=default_socket_path, show_default="per user", help="The broker's Unix socket."
@@ -99,6 +101,13 @@ def main() -> None:
 )
 @threads_option
 @click.option(
+    "--workers",
+    default=ServeConfig.workers,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Processes that run the models, with the weights in common.",
+)
+@click.option(
     "--max-connections",
     default=ServeConfig.max_connections,
     show_default=True,
@@ -116,6 +125,7 @@ def serve(
     slots: int,
     spin: str,
     threads: int | None,
+    workers: int,
     max_connections: int,
     log_format: str,
     **options: Any,
@@ -139,6 +149,8 @@ def serve(
         spin=spin,
         threads=threads,
         max_connections=max_connections,
+        workers=workers,
+        log_format=log_format,
     )
     try:
         config.spin_ns()
@@ -147,8 +159,11 @@ def serve(
     log.configure(log_format)
     prepare_runtimes()
     with names_what_is_missing():
-        from broker.supervisor import serve as run  # torch takes seconds to import
-    run(config, lambda catalog: _announce(catalog, config))
+        import posix_ipc  # noqa: F401
+        from broker.supervisor import serve as run
+        if find_spec("torch") is None:  # which this process does not import
+            raise ModuleNotFoundError(name="torch")
+    run(config, _announce)
 
 
 @main.command("inspect")
@@ -181,7 +196,7 @@ def models(socket_path: str, *, as_json: bool) -> None:
     """List the models of a live broker: names, versions, signatures."""
     import ringbroker
 
-    with ringbroker.connect(socket_path, timeout=5) as client:
+    with ringbroker.connect(socket_path, timeout=CONNECT_TIMEOUT_S) as client:
         served = client.models()
     if as_json:
         click.echo(json.dumps([_model_as_dict(model) for model in served], indent=2))
@@ -205,74 +220,54 @@ def status(socket_path: str) -> None:
 
 @main.command()
 @click.argument("model")
-@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, metavar="[NAME=]FILE...")
 @click.option(
     "-o",
     "--output",
     "output_path",
+    metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write .npy, or .npz for several outputs; else print.",
+    help="Write the outputs to a .npz file, or a single one to a .npy file; else print.",
 )
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds.")
+@click.option(
+    "--timeout", default=30.0, show_default=True, type=click.FloatRange(0), help="Seconds, for everything together."
+)
 @socket_option
 @reports_errors
 def infer(model: str, inputs: tuple[str, ...], output_path: Path | None, timeout: float, socket_path: str) -> None:
-    """Run MODEL once. An INPUT is a .npy file, as NAME=FILE where the model has several; its first axis is the
-    batch.
+    """Run MODEL once, on .npy files: one for each input, in their order, or by name.
+
+    Each has the input's whole shape, as `broker models` shows it; the batch axis counts the rows.
     """
     import ringbroker
 
-    arrays = dict(_read_input(argument) for argument in inputs)
-    rows = max((array.shape[0] for array in arrays.values() if array.ndim), default=1)
-    with ringbroker.connect(socket_path, timeout=5) as client:
-        maxima = _maxima(client, model, arrays)
-        with client.open(model, slots=rows, maxima=maxima) as opened:
-            unnamed = [arrays.pop("")] if "" in arrays else []
+    arrays.check_output(output_path)
+    given = arrays.read_inputs(inputs)
+    deadline_s = monotonic() + timeout
+    with ringbroker.connect(socket_path, timeout=min(timeout, CONNECT_TIMEOUT_S)) as client:
+        signature = _find_signature(client.models(deadline_s - monotonic()), model)
+        arrays.check_output(output_path, signature.outputs)
+        by_name = arrays.assign_inputs(given, signature)
+        rows, maxima = arrays.measure(by_name, signature)
+        with client.open(model, slots=rows, maxima=maxima, timeout=deadline_s - monotonic()) as opened:
             try:
-                results = opened(*unnamed, **arrays, timeout=timeout)
-            except TypeError as error:  # other inputs than the model's, or of a type that is no number
-                raise click.ClickException(str(error)) from error
-    _write(results, output_path)
+                results = opened(*by_name.values(), timeout=deadline_s - monotonic())
+            except TypeError as error:
+                raise RingbrokerError(Code.WRONG_DTYPE, str(error)) from error
+    if not isinstance(results, dict):
+        results = {signature.outputs[0].name: results}
+    arrays.write_outputs(results, output_path)
 
 
-def _read_input(argument: str) -> tuple[str, np.ndarray[Any, Any]]:
-    name, found, path = argument.partition("=")
-    if not found:
-        name, path = "", argument
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise click.ClickException(f"{path}: {error}") from error
-    if not isinstance(array, np.ndarray):
-        array.close()
-        raise click.ClickException(f"{path}: not a .npy file")
-    return name, array
+def _find_signature(served: list[Model], name: str) -> Signature:
+    for model in served:
+        if model.name == name:
+            return model.signature
+    names = ", ".join(model.name for model in served)
+    raise RingbrokerError(Code.UNKNOWN_MODEL, f"the broker serves no model of that name; it serves {names}", name)
 
 
-def _maxima(client: Any, name: str, arrays: dict[str, np.ndarray[Any, Any]]) -> dict[str, int]:
-    """The dims that the model leaves open, as large as these arrays need."""
-    served = next((model for model in client.models() if model.name == name), None)
-    if served is None:
-        raise RingbrokerError(Code.UNKNOWN_MODEL, "the broker serves no model of that name", name)
-    maxima: dict[str, int] = {}
-    for tensor in served.signature.inputs:
-        array = arrays.get(tensor.name, arrays.get(""))
-        for dim, size in zip(tensor.shape, () if array is None else array.shape, strict=False):
-            if isinstance(dim, str) and dim in served.signature.dims:
-                maxima[dim] = max(size, maxima.get(dim, 1))
-    return maxima
-
-
-def _write(results: Any, path: Path | None) -> None:
-    if path is None:
-        click.echo(results)
-    elif isinstance(results, dict):
-        np.savez(path, **results)
-    else:
-        np.save(path, results)
-
-
-def _model_as_dict(model: Any) -> dict[str, Any]:
+def _model_as_dict(model: Model) -> dict[str, Any]:
     def tensors(side: tuple[Tensor, ...]) -> dict[str, str]:
         return {tensor.name: written(tensor) for tensor in side}
 
@@ -287,13 +282,13 @@ def _model_as_dict(model: Any) -> dict[str, Any]:
     }
 
 
-def _announce(catalog: Catalog, config: ServeConfig) -> None:
-    click.echo(f"serving on {config.socket_path}")
-    for model in catalog.models.values():
-        ins = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.inputs)
-        outs = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.outputs)
-        click.echo(f"  {model.name}  ({ins}) -> ({outs})  from {model.config.source}")
-    first = next(iter(catalog.models))
-    click.echo(f"call it:  broker infer {first} input.npy --socket {config.socket_path}")
-    click.echo(f"     or:  ringbroker.connect({config.socket_path!r}).open({first!r})")
+def _announce(generation: Generation) -> None:
+    socket_path = generation.config.socket_path
+    click.echo(f"serving on {socket_path}")
+    for model in generation.loaded:
+        ins, outs = (", ".join(f"{name}: {text}" for name, text in side.items()) for side in (model.inputs, model.outputs))
+        click.echo(f"  {model.model}  ({ins}) -> ({outs})  from {model.source}")
+    first = generation.loaded[0].model
+    click.echo(f"call it:  broker infer {first} input.npy --socket {socket_path}")
+    click.echo(f"     or:  ringbroker.connect({socket_path!r}).open({first!r})")
     sys.stdout.flush()

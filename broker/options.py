@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
-from broker.engine.config import ModelConfig
+from broker.engine.config import ModelConfig, check
+from broker.engine.signature import parse_tensor
 from ringbuf.errors import Code, RingbrokerError
+
+Taker: TypeAlias = Callable[[ModelConfig, str], ModelConfig]
 
 _REPEATED = [
     ("--input", "NAME:DTYPE[DIMS]", "An input, as ids:I64[batch,seq]; `batch` is the batch axis."),
@@ -53,22 +56,21 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
 def apply_options(models: Iterable[ModelConfig], options: Mapping[str, Any]) -> tuple[ModelConfig, ...]:
     """The models as the options describe them; `options` are what `model_options` collected.
 
-    Raises `RingbrokerError` CONFIG_INVALID.
+    Raises `RingbrokerError` CONFIG_INVALID, or SIGNATURE_INVALID for a tensor that is written wrongly.
     """
     changed = {model.name: model for model in models}
+    for model in changed.values():
+        check(model)  # so that what is wrong from here on is an option's fault
     for key, take in _TAKERS.items():
         for text in options[key]:
-            for name, value in _about(text, changed, is_limit=key in _LIMITS, flag=_flag(key)):
-                try:
-                    changed[name] = take(changed[name], value)
-                except ValueError as error:
-                    raise RingbrokerError(Code.CONFIG_INVALID, str(error), f"{_flag(key)} {text}") from error
+            path = f"{_flag(key)} {text}"
+            for name, value in _about(text, changed, key, path):
+                changed[name] = _take(take, changed[name], value, path)
     for key in ("private_inputs", "allow_pickle"):
         for name in options[key]:
             if name not in changed:
-                raise _unknown(name, changed, _flag(key))
-            change: dict[str, Any] = {key: True}
-            changed[name] = replace(changed[name], **change)
+                raise _unknown(name, changed, f"{_flag(key)} {name}")
+            changed[name] = _with(changed[name], key, True)
     if options["require_zero_copy"]:
         changed = {name: replace(model, require_zero_copy=True) for name, model in changed.items()}
     return tuple(changed.values())
@@ -82,93 +84,112 @@ def parse_model(argument: str) -> ModelConfig:
     return ModelConfig(name=name, source=source)
 
 
-def _about(text: str, models: Mapping[str, ModelConfig], *, is_limit: bool, flag: str) -> list[tuple[str, str]]:
-    """The models that an option is about, and its value."""
+def _about(text: str, models: Mapping[str, ModelConfig], key: str, path: str) -> list[tuple[str, str]]:
+    """The models that an option is about, and its value for each."""
     name, found, value = text.partition("/")
     if found and name in models:
         return [(name, value)]
-    if is_limit and not found:
+    if found and key != "weights" and not set(name) & set(":="):  # else the slash is the value's own
+        raise _unknown(name, models, path)
+    if len(models) == 1 or key in _LIMITS:
         return [(name, text) for name in models]
-    if len(models) == 1:
-        return [(name, text) for name in models]
-    raise _unknown(text, models, flag)
+    raise _invalid(f"say which model is meant, as MODEL/...; there are {', '.join(models)}", path)
 
 
-def _unknown(text: str, models: Mapping[str, ModelConfig], flag: str) -> RingbrokerError:
-    served = ", ".join(models)
-    return RingbrokerError(
-        Code.CONFIG_INVALID, f"say which model is meant, as MODEL/...; there are {served}", f"{flag} {text}"
-    )
+def _take(take: Taker, model: ModelConfig, value: str, path: str) -> ModelConfig:
+    """The model with one option's value; what is wrong with the value is told of the option."""
+    try:
+        taken = take(model, value)
+        check(taken)
+    except ValueError as error:
+        raise _invalid(str(error), path) from error
+    except RingbrokerError as error:
+        raise RingbrokerError(error.code, error.text, path) from error
+    return taken
+
+
+def _unknown(name: str, models: Mapping[str, ModelConfig], path: str) -> RingbrokerError:
+    return _invalid(f"no model {name!r}; there are {', '.join(models)}", path)
+
+
+def _invalid(text: str, path: str) -> RingbrokerError:
+    return RingbrokerError(Code.CONFIG_INVALID, text, path)
 
 
 def _flag(key: str) -> str:
     return "--" + key.replace("_", "-")
 
 
-def _pair(value: str, separator: str, form: str) -> tuple[str, str]:
-    name, found, rest = value.partition(separator)
-    if not found or not name or not rest:
-        raise ValueError(f"it is written as {form}")
-    return name, rest
+def _with(model: ModelConfig, key: str, value: object) -> ModelConfig:
+    change: dict[str, Any] = {key: value}
+    return replace(model, **change)
 
 
-def _take_input(model: ModelConfig, value: str) -> ModelConfig:
-    name, tensor = _pair(value, ":", "NAME:DTYPE[DIMS]")
-    return replace(model, inputs={**model.inputs, name: tensor})
+# --- one option's value: these raise ValueError, and say what is expected ---
 
 
-def _take_output(model: ModelConfig, value: str) -> ModelConfig:
-    name, tensor = _pair(value, ":", "NAME:DTYPE[DIMS]")
-    return replace(model, outputs={**model.outputs, name: tensor})
+def _one(key: str, read: Callable[[str], object] = str) -> Taker:
+    """An option that sets a field."""
+    return lambda model, value: _with(model, key, read(value))
 
 
-def _take_maximum(model: ModelConfig, value: str) -> ModelConfig:
-    dim, most = _pair(value, "=", "DIM=N")
-    return replace(model, maxima={**model.maxima, dim: int(most)})
+def _entry(key: str, separator: str, form: str, read: Callable[[str], object]) -> Taker:
+    """An option that adds an entry to a field."""
 
-
-def _take_range(model: ModelConfig, value: str) -> ModelConfig:
-    name, bounds = _pair(value, "=", "INPUT=LOW..HIGH")
-    low, found, high = bounds.partition("..")
-    return replace(model, ranges={**model.ranges, name: (float(low), float(high if found else low))})
-
-
-def _take_argument(model: ModelConfig, value: str) -> ModelConfig:
-    key, text = _pair(value, "=", "KEY=VALUE")
-    try:
-        argument = json.loads(text)
-    except ValueError:
-        argument = text
-    return replace(model, arguments={**model.arguments, key: argument})
-
-
-def _take_gather(model: ModelConfig, value: str) -> ModelConfig:
-    if value not in ("never", "always"):
-        raise ValueError("never or always")
-    return replace(model, gather="always" if value == "always" else "never")
-
-
-def _take_whole(key: str, least: int) -> Callable[[ModelConfig, str], ModelConfig]:
     def take(model: ModelConfig, value: str) -> ModelConfig:
-        if int(value) < least:
-            raise ValueError(f"at least {least}")
-        change: dict[str, Any] = {key: int(value)}
-        return replace(model, **change)
+        name, _, rest = value.partition(separator)
+        if not name or not rest:
+            raise ValueError(f"it is written as {form}")
+        return _with(model, key, {**getattr(model, key), name: read(rest)})
 
     return take
 
 
-_TAKERS: dict[str, Callable[[ModelConfig, str], ModelConfig]] = {
-    "input": _take_input,
-    "output": _take_output,
-    "maximum": _take_maximum,
-    "range": _take_range,
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, found, high = text.partition("..")
+    try:
+        return float(low), float(high if found else low)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a range such as 0..9, or a number") from None
+
+
+def _tensor(text: str) -> str:
+    parse_tensor("", text)
+    return text
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+_TAKERS: dict[str, Taker] = {
+    "input": _entry("inputs", ":", "NAME:DTYPE[DIMS]", _tensor),
+    "output": _entry("outputs", ":", "NAME:DTYPE[DIMS]", _tensor),
+    "maximum": _entry("maxima", "=", "DIM=N", _whole),
+    "range": _entry("ranges", "=", "INPUT=LOW..HIGH", _range),
     "uniform": lambda model, value: replace(model, uniform=model.uniform | {value}),
-    "argument": _take_argument,
-    "weights": lambda model, value: replace(model, weights=value),
-    "max_batch": _take_whole("max_batch", 1),
-    "max_queue_delay_us": _take_whole("max_queue_delay_us", 0),
-    "gather": _take_gather,
-    "batch_tolerance": lambda model, value: replace(model, batch_tolerance=float(value)),
+    "argument": _entry("arguments", "=", "KEY=VALUE", _json),
+    "weights": _one("weights"),
+    "max_batch": _one("max_batch", _whole),
+    "max_queue_delay_us": _one("max_queue_delay_us", _whole),
+    "gather": _one("gather"),
+    "batch_tolerance": _one("batch_tolerance", _number),
 }
 _LIMITS = frozenset({"max_batch", "max_queue_delay_us", "gather", "batch_tolerance"})

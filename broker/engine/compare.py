@@ -16,6 +16,8 @@ def disagreement(found: torch.Tensor, expected: torch.Tensor, tolerance: float |
     """
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return f"{list(found.shape)} {found.dtype} instead of {list(expected.shape)} {expected.dtype}"
+    if torch.equal(found, expected):  # most are, and all that follows takes ten times as long
+        return None
     if not found.dtype.is_floating_point:
         wrong = int((found.to(torch.int64) != expected.to(torch.int64)).sum())
         return f"{wrong} of {found.numel()} values differ" if wrong else None

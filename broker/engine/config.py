@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from ringbuf.errors import Code, RingbrokerError
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_MOST_ROWS = 4096  # of a batch: as many as a ring has slots, and every power of two below is tried at load
+_LONGEST_DELAY_US = 1_000_000  # what is longer was meant as something else
+_LARGEST_DIM = 2**31 - 1  # of a signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +70,44 @@ class ModelConfig:
     """Load a pickled module, which runs whatever code its file holds."""
     require_zero_copy: bool = False
     """Refuse the model if any of its results must be copied."""
+
+
+def check(config: ModelConfig) -> None:
+    """Refuse what no model can be served with, whoever said it; what contradicts a model is found when it is read.
+
+    Raises `RingbrokerError` CONFIG_INVALID with the path of what is wrong, and SIGNATURE_INVALID for the name.
+    """
+    if not _NAME.fullmatch(config.name):
+        text = "a model's name is 1 to 128 letters, digits, '_', '.', '-'"
+        raise RingbrokerError(Code.SIGNATURE_INVALID, text, config.name)
+    _check_whole(config.max_batch, 1, _MOST_ROWS, f"{config.name}.max_batch")
+    _check_whole(config.max_queue_delay_us, 0, _LONGEST_DELAY_US, f"{config.name}.max_queue_delay_us")
+    for dim, most in config.maxima.items():
+        _check_whole(most, 1, _LARGEST_DIM, f"{config.name}.maxima.{dim}")
+    for name, bounds in config.ranges.items():
+        if not is_range(bounds):
+            raise _invalid(f"{bounds!r} is not two numbers, the smaller one first", f"{config.name}.ranges.{name}")
+    if config.gather not in ("never", "always"):
+        raise _invalid(f"{config.gather!r} is neither 'never' nor 'always'", f"{config.name}.gather")
+    tolerance = config.batch_tolerance
+    if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
+        raise _invalid(f"{tolerance!r} is not a number from 0", f"{config.name}.batch_tolerance")
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite number, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def is_range(value: object) -> bool:
+    """Whether it is two numbers, the smaller one first."""
+    return isinstance(value, (tuple, list)) and len(value) == 2 and all(map(is_number, value)) and value[0] <= value[1]
+
+
+def _check_whole(value: object, least: int, most: int, path: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise _invalid(f"{value!r} is not a whole number from {least} to {most}", path)
+
+
+def _invalid(text: str, path: str) -> RingbrokerError:
+    return RingbrokerError(Code.CONFIG_INVALID, text, path)

@@ -8,7 +8,6 @@ is served one row at a time.
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,7 +15,7 @@ import torch
 
 from broker.engine import formats, repository
 from broker.engine import signature as signatures
-from broker.engine.config import ModelConfig
+from broker.engine.config import ModelConfig, check
 from broker.engine.gather import Staging
 from broker.engine.plan import Plan, Prepared, PrivateInputs, Unbound
 from broker.engine.probe import Probe
@@ -25,8 +24,6 @@ from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Signature
 
 log = logging.getLogger("broker.engine")
-
-_MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 # Every tensor that lives in this thread is made for inference: no autograd bookkeeping on any request.
 inference_mode = torch.inference_mode
@@ -102,16 +99,14 @@ def load(config: ModelConfig, *, threads: int, number: int = 0) -> Model:
 
     Raises `RingbrokerError`, with a code that spec/errors.json marks `load`.
     """
-    if not _MODEL_NAME.fullmatch(config.name):
-        text = "a model's name is 1 to 128 letters, digits, '_', '.', '-'"
-        raise RingbrokerError(Code.SIGNATURE_INVALID, text, config.name)
     config = repository.resolve(config)
+    check(config)
     prepared = formats.prepare(config)
     _check_uniform(config, prepared.signature)
     probe = Probe(prepared.signature, config, prepared.minima, prepared.ranges)
     plan = _bind(config, prepared, probe, threads)
     with torch.inference_mode():
-        proof = Trial(plan, prepared.signature, probe, config.name).prove(prepared, config)
+        proof = Trial(plan, prepared, probe, config).prove()
     plan.ledger.reset()
     model = Model(config, prepared.signature, plan, proof, prepared, probe, number)
     _require_zero_copy(model)

@@ -23,6 +23,8 @@ _SEED = 20_260_101
 _USUAL_SIZE = 2  # of a dynamic dim, where its bounds allow: small, and not a size that broadcasts
 _FEW = 8  # integers of a row: fewer that are random are often those of another row
 _ROW_STEP, _ELEMENT_STEP = 1_000_003, 104_729  # primes: no usual range is a multiple of one
+_LARGEST_FLOAT = 2.0**1022  # so that the difference of any two is a float
+_LARGEST_INTEGER = 2**63 - 2  # torch's random integers end there
 _UNLIKE = 1e-2  # by how much of the largest value rows must differ: what results are rounded by is less
 
 
@@ -93,8 +95,8 @@ class Probe:
         dtype = TORCH_DTYPES[tensor.dtype]
         low, high = self._ranges[tensor.name]
         if dtype.is_floating_point:
-            part = torch.rand(sample, generator=generator, dtype=torch.float64)
-            return (low * (1 - part) + high * part).to(dtype)  # their difference may be larger than any float
+            values = torch.rand(sample, generator=generator, dtype=torch.float64) * (high - low) + low
+            return values.to(dtype)
         low, high = int(low), int(high)
         if (count := prod(sample)) >= _FEW:
             return torch.randint(low, high + 1, sample, generator=generator).to(dtype)
@@ -121,8 +123,9 @@ def _limits(dtype: torch.dtype) -> tuple[float, float]:
     if dtype is torch.bool:
         return 0, 1
     if dtype.is_floating_point:
-        return torch.finfo(dtype).min, torch.finfo(dtype).max
-    return torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, 2**63 - 2)  # torch's random integers end there
+        most = min(torch.finfo(dtype).max, _LARGEST_FLOAT)
+        return -most, most
+    return torch.iinfo(dtype).min, min(torch.iinfo(dtype).max, _LARGEST_INTEGER)
 
 
 def _invalid(text: str, path: str) -> RingbrokerError:

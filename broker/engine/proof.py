@@ -20,9 +20,10 @@ from broker.engine.probe import Probe
 from broker.engine.signature import Shape
 from broker.engine.tensors import pack, rows_first, spread
 from ringbuf.errors import Code, RingbrokerError
-from ringbuf.wire.messages import Signature, Tensor
+from ringbuf.wire.messages import Tensor
 
 _TRIAL_BYTES = 256 * 2**20  # of the inputs and outputs of the largest batch; larger ones gain nothing
+_FURTHER_BATCH = 4  # rows at sizes of the dynamic dims that are not the smallest: enough for a row in the middle
 
 Arrange = Callable[[torch.Tensor, int | None], torch.Tensor]
 
@@ -44,21 +45,24 @@ class Proof:
 class Trial:
     """Runs a plan on probe inputs."""
 
-    def __init__(self, plan: Plan, signature: Signature, probe: Probe, name: str) -> None:
+    def __init__(self, plan: Plan, prepared: Prepared, probe: Probe, config: ModelConfig) -> None:
         self._plan = plan
-        self._signature = signature
+        self._prepared = prepared
+        self._signature = prepared.signature
         self._probe = probe
-        self._name = name
+        self._config = config
+        self._name = config.name
 
-    def prove(self, prepared: Prepared, config: ModelConfig) -> Proof:
+    def prove(self) -> Proof:
         """Try everything; raises `RingbrokerError` SIGNATURE_MISMATCH, or INPUT_MODIFIED."""
-        is_repeatable = all(self._try_alone(sizes) for sizes in self._probe.sizes())
-        max_batch, why = self._bound_batch(prepared, config, is_repeatable)
-        if max_batch > 1 and (lie := self._refute_batch(max_batch, config.batch_tolerance)) is not None:
+        answers = [self._try_alone(sizes) for sizes in self._probe.sizes()]  # all sizes, whatever the first one gave
+        is_repeatable = all(answers)
+        max_batch, why = self._bound_batch(is_repeatable)
+        if max_batch > 1 and (lie := self._refute_batch(max_batch)) is not None:
             max_batch, why = 1, lie
         tensors = (*self._signature.inputs, *self._signature.outputs)
         matters = is_repeatable and self._plan.accepts_strides and any(map(signatures.may_lie_apart, tensors))
-        accepts_strides = matters and self._refute_strides(max_batch, config.batch_tolerance) is None
+        accepts_strides = matters and self._refute_strides(max_batch) is None
         return Proof(max_batch, why, is_repeatable, accepts_strides)
 
     def warm(self) -> None:
@@ -93,67 +97,66 @@ class Trial:
             raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, self._name) from error
         return all(disagreement(b, a) is None for a, b in zip(first, again, strict=True))
 
-    def _bound_batch(self, prepared: Prepared, config: ModelConfig, is_repeatable: bool) -> tuple[int, str]:
+    def _bound_batch(self, is_repeatable: bool) -> tuple[int, str]:
         """The most rows that anybody allows, and who."""
-        if names := signatures.without_batch_axis(self._signature, config.uniform):
+        if names := signatures.without_batch_axis(self._signature, self._config.uniform):
             return 1, f"{', '.join(names)} without a batch axis"
-        if of_values := sorted(signatures.open_dims(self._signature) - prepared.computed_dims):
+        if of_values := sorted(signatures.open_dims(self._signature) - self._prepared.computed_dims):
             return 1, f"the size of {', '.join(of_values)} depends on values"
         if not is_repeatable:
             return 1, "the same input twice gave different answers"
-        limit = min(config.max_batch, prepared.max_batch or config.max_batch)
+        limit = min(self._config.max_batch, self._prepared.max_batch or self._config.max_batch)
         if limit == 1:
             return 1, "max_batch is 1"
+        if not self._probe.has_unlike_rows(min(limit, 3)):
+            name = next((tensor.name for tensor in self._signature.inputs if tensor.batch_axis is not None), "INPUT")
+            return 1, f"the trial's rows are all equal: give --range {name}=LOW..HIGH"
         sizes = self._probe.sizes()[0]
         row_bytes = sum(tensor.nbytes for tensor in (*self._probe.inputs(1, sizes), *self._probe.outputs(1, sizes)))
         if limit * row_bytes <= _TRIAL_BYTES:
             return limit, "proven: rows of a batch equal rows alone"
         limit = max(1, _TRIAL_BYTES // row_bytes)
-        return limit, f"rows are large: no batch of more than {_TRIAL_BYTES >> 20} MiB is tried, or made"
+        most = f"{_TRIAL_BYTES >> 20} MiB" + (" at the smallest sizes of its dynamic dims" if sizes else "")
+        return limit, f"rows are large: no batch of more than {most} is tried, or made"
 
-    def _refute_batch(self, max_batch: int, tolerance: float | None) -> str | None:
+    def _refute_batch(self, max_batch: int) -> str | None:
         """Say what is wrong with the batch axis; None where nothing was found. Runs every power of two up to
-        `max_batch`, which also warms those sizes up.
+        `max_batch`, which also warms those sizes up, and at further sizes of the dynamic dims the first few.
         """
-        for sizes in self._probe.sizes():
-            alone = self._alone(min(max_batch, 3), sizes)
-            for rows in _batch_sizes(max_batch) if sizes == self._probe.sizes()[0] else (min(2, max_batch),):
-                try:
-                    together = self._run(self._probe.inputs(rows, sizes), rows, sizes)
-                except (Exception, SystemExit) as error:
-                    return f"a batch of {rows} raised {told(error)}"
-                for row in range(min(rows, len(alone))):
-                    for tensor, found, expected in zip(self._signature.outputs, together, alone[row], strict=True):
-                        wrong = disagreement(_row(found, tensor, row), expected, tolerance)
-                        if wrong is not None:
-                            return f"row {row} of a batch of {rows} is not what it is alone: {tensor.name} {wrong}"
+        first, *others = self._probe.sizes()
+        trials = [(first, max_batch)] + [(sizes, min(max_batch, _FURTHER_BATCH)) for sizes in others]
+        for sizes, most in trials:
+            alone: dict[int, list[torch.Tensor]] = {}
+            for rows in _batch_sizes(most):
+                if (wrong := self._refute(rows, sizes, alone)) is not None:
+                    return wrong
         return None
 
-    def _refute_strides(self, max_batch: int, tolerance: float | None) -> str | None:
-        rows = min(2, max_batch)
-        for sizes in self._probe.sizes():
-            alone = self._alone(rows, sizes)
-            try:
-                together = self._run(self._probe.inputs(rows, sizes), rows, sizes, spread)
-            except (Exception, SystemExit) as error:
-                return f"rows that lie apart raised {told(error)}"
-            for row in range(rows):
-                for tensor, found, expected in zip(self._signature.outputs, together, alone[row], strict=True):
-                    if (wrong := disagreement(_row(found, tensor, row), expected, tolerance)) is not None:
-                        return f"rows that lie apart: {tensor.name} {wrong}"
-        return None
+    def _refute_strides(self, max_batch: int) -> str | None:
+        found = (self._refute(min(2, max_batch), sizes, {}, spread) for sizes in self._probe.sizes())
+        return next((wrong for wrong in found if wrong is not None), None)
 
-    def _alone(self, rows: int, sizes: Mapping[str, int]) -> list[list[torch.Tensor]]:
-        """The outputs of each of the first `rows` rows, run by itself."""
+    def _refute(
+        self, rows: int, sizes: Mapping[str, int], alone: dict[int, list[torch.Tensor]], arrange: Arrange | None = None
+    ) -> str | None:
+        """Say how rows of a batch differ from the same rows alone, whose outputs are kept in `alone`."""
         inputs = self._probe.inputs(rows, sizes)
-        return [
-            self._run(
-                [_row(value, tensor, row) for tensor, value in zip(self._signature.inputs, inputs, strict=True)],
-                1,
-                sizes,
-            )
-            for row in range(rows)
-        ]
+        try:
+            together = self._run(inputs, rows, sizes, arrange)
+        except (Exception, SystemExit) as error:
+            return f"a batch of {rows} raised {told(error)}"
+        for row in sorted({0, 1, 2, rows // 2, rows - 1} & set(range(rows))):
+            if row not in alone:
+                single = [_row(value, each, row) for each, value in zip(self._signature.inputs, inputs, strict=True)]
+                try:
+                    alone[row] = self._run(single, 1, sizes)
+                except (Exception, SystemExit) as error:
+                    return f"row {row} of a batch of {rows}, alone, raised {told(error)}"
+            for tensor, found, expected in zip(self._signature.outputs, together, alone[row], strict=True):
+                wrong = disagreement(_row(found, tensor, row), expected, self._config.batch_tolerance)
+                if wrong is not None:
+                    return f"row {row} of a batch of {rows} is not what it is alone: {tensor.name} {wrong}"
+        return None
 
     def _run(
         self, inputs: Sequence[torch.Tensor], rows: int, sizes: Mapping[str, int], arrange: Arrange | None = None

@@ -12,14 +12,13 @@ folder of the file that says them. No torch here.
 from __future__ import annotations
 
 import difflib
-import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from broker.engine.config import ModelConfig
+from broker.engine.config import ModelConfig, is_number, is_range
 from ringbuf.errors import Code, RingbrokerError
 
 CONFIG_FILE = "model.toml"
@@ -91,7 +90,7 @@ def versions_of(config: ModelConfig) -> list[ModelConfig]:
     """
     candidate = config.canary.version if config.canary else None
     folder = Path(config.source)
-    if not folder.is_dir() or not _folders(folder):
+    if not _is_folder(config.source) or not _folders(folder):
         if config.versions or candidate:
             raise _invalid("only a folder of versions, NAME/VERSION, has several", config.name)
         return [resolve(config)]
@@ -110,7 +109,7 @@ def resolve(config: ModelConfig) -> ModelConfig:
 
     Raises `RingbrokerError` MODEL_NOT_FOUND or CONFIG_INVALID.
     """
-    if not Path(config.source).is_dir():
+    if not _is_folder(config.source):
         return replace(config, version=config.version or "1")
     found = read_model(Path(config.source))
     plain = ModelConfig(name=config.name, source=config.source)
@@ -120,6 +119,13 @@ def resolve(config: ModelConfig) -> ModelConfig:
         if field.name not in _WHERE and value != getattr(plain, field.name):
             said[field.name] = {**getattr(found, field.name), **value} if isinstance(value, Mapping) else value
     return replace(found, **said)
+
+
+def _is_folder(source: str) -> bool:
+    try:
+        return Path(source).is_dir()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise _not_found(f"it cannot be read: {error.strerror}", Path(source)) from error
 
 
 def _read_version(folder: Path, name: str) -> ModelConfig:
@@ -133,17 +139,17 @@ def _read_version(folder: Path, name: str) -> ModelConfig:
 
 
 def _read_table(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, ValueError) as error:  # not TOML, or not UTF-8
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:  # not TOML, not UTF-8, or tables in tables without an end
         raise _invalid(f"it cannot be read: {error}", str(path)) from error
 
 
 def _model_file(folder: Path, weights: object) -> Path:
     """The one file that is a model, by its name alone: what it holds is looked at when it is loaded."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = _entries(folder, Path.is_file)
     known = [path for path in files if path.suffix in _SUFFIXES and path.name != weights]
     chosen = [path for path in known if path.stem == "model"] or known
     if len(chosen) == 1:
@@ -170,12 +176,12 @@ def _age(version: Path) -> tuple[bool, int, str]:
 
 
 def _folders(folder: Path) -> list[Path]:
+    return [path for path in _entries(folder, Path.is_dir) if path.name != "__pycache__"]
+
+
+def _entries(folder: Path, is_wanted: Callable[[Path], bool]) -> list[Path]:
     try:
-        return sorted(
-            path
-            for path in folder.iterdir()
-            if path.is_dir() and not path.name.startswith(".") and path.name != "__pycache__"
-        )
+        return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and is_wanted(path))
     except OSError as error:
         raise _not_found(f"the folder cannot be read: {error.strerror}", folder) from error
 
@@ -184,16 +190,8 @@ def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**53
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and value != ""
-
-
-def _is_range(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and value[0] <= value[1]
 
 
 def _table_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -209,7 +207,7 @@ _KEYS: dict[str, Key] = {
     "maxima": Key("a table such as { seq = 256 }", _table_of(lambda value: _is_whole(value, 1))),
     "ranges": Key(
         "a table such as { ids = [0, 30521] }, the smaller number first",
-        _table_of(_is_range),
+        _table_of(is_range),
         lambda table: {name: (low, high) for name, (low, high) in table.items()},
     ),
     "uniform": Key(
@@ -220,7 +218,7 @@ _KEYS: dict[str, Key] = {
     "max_batch": Key("a whole number from 1", lambda value: _is_whole(value, 1)),
     "max_queue_delay_us": Key("a whole number of microseconds", lambda value: _is_whole(value, 0)),
     "gather": Key("'never' or 'always'", lambda value: value in ("never", "always")),
-    "batch_tolerance": Key("a number from 0", lambda value: _is_number(value) and value >= 0),
+    "batch_tolerance": Key("a number from 0", lambda value: is_number(value) and value >= 0),
     "private_inputs": _FLAG,
     "allow_pickle": _FLAG,
     "require_zero_copy": _FLAG,

@@ -39,7 +39,7 @@ def parse_tensor(name: str, text: str) -> Tensor:
 def declare(
     inputs: Mapping[str, str], outputs: Mapping[str, str], maxima: Mapping[str, int] | None = None
 ) -> Signature:
-    """Make a signature from written tensors; raises `RingbrokerError` SIGNATURE_INVALID."""
+    """Make a signature from written tensors; raises `RingbrokerError` SIGNATURE_INVALID or CONFIG_INVALID."""
     return checked(
         tuple(parse_tensor(name, text) for name, text in inputs.items()),
         tuple(parse_tensor(name, text) for name, text in outputs.items()),
@@ -49,7 +49,7 @@ def declare(
 
 def checked(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], maxima: Mapping[str, int | None]) -> Signature:
     """Put a signature together and refuse what the broker cannot serve: SIGNATURE_INVALID, with the tensor's name as
-    path.
+    path; CONFIG_INVALID for the maximum of a dim that there is not.
     """
     for tensors, side in ((inputs, "inputs"), (outputs, "outputs")):
         if not 1 <= len(tensors) <= MAX_TENSORS:
@@ -60,13 +60,16 @@ def checked(inputs: tuple[Tensor, ...], outputs: tuple[Tensor, ...], maxima: Map
         _check_tensor(tensor)
     dims = dict.fromkeys(dynamic_dims((*inputs, *outputs)))
     for dim, maximum in maxima.items():
-        if dim not in dims or (maximum is not None and not 1 <= maximum < 2**31):
-            raise invalid(f"the maximum {maximum} for {dim!r}: no dynamic dim, or not 1 to 2147483647", dim)
+        if dim not in dims:
+            text = f"it is no dynamic dim; there are: {', '.join(dims) or 'none'}. --input NAME:DTYPE[DIMS] names them"
+            raise RingbrokerError(Code.CONFIG_INVALID, text, dim)
+        if maximum is not None and not 1 <= maximum < 2**31:
+            raise invalid(f"its maximum {maximum} is not 1 to 2147483647", dim)
     of_inputs = dynamic_dims(inputs)
     for tensor in outputs:
         unbounded = [dim for dim in dynamic_dims((tensor,)) if dim not in of_inputs and maxima.get(dim) is None]
         if unbounded:
-            text = f"its dim {unbounded[0]!r} is no dim of an input: it needs a declared maximum"
+            text = f"its dim {unbounded[0]!r} is no input's: declare its maximum, --maximum {unbounded[0]}=N"
             raise invalid(text, tensor.name)
     return Signature(inputs, outputs, {dim: maxima.get(dim) for dim in dims})
 

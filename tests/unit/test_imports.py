@@ -49,7 +49,7 @@ def is_allowed(module, imported):
     if is_in(imported, "socket", "socketserver", "asyncio"):
         return is_in(module, "broker.loop", "broker.listener", "broker.admin", "ringbroker")
     if is_in(imported, "time"):
-        return is_in(module, "broker.supervisor", "ringbroker")
+        return is_in(module, "broker.supervisor", "broker.cli", "ringbroker")
     return not is_in(imported, "multiprocessing", "spec", "tests", "bench")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, cast
 
-from broker.engine import repository
 from broker.engine.config import ModelConfig
 from broker.engine.formats import aotinductor, exported, pickled, python, torchscript
 from broker.engine.formats.weights import is_safetensors
@@ -42,7 +41,7 @@ class Kind(NamedTuple):
 
 
 def prepare(config: ModelConfig) -> Prepared:
-    """Read the model that `config.source` names: a factory, a folder of a repository, or a file.
+    """Read the model that `config.source` names: a factory, or a file.
 
     Raises `RingbrokerError`, with a code that spec/errors.json marks `load`.
     """
@@ -50,9 +49,10 @@ def prepare(config: ModelConfig) -> Prepared:
     if _FACTORY.fullmatch(config.source) and not path.exists():
         python.import_from_here()
         return python.prepare(config)
-    if path.is_dir():
-        return prepare(repository.resolve(config))
     file = _look(path)
+    for name in ("arguments", "weights"):
+        if getattr(config, name):
+            raise RingbrokerError(Code.CONFIG_INVALID, "only a factory takes these", f"{config.name}.{name}")
     for kind in _KINDS:
         if kind.is_kind(file):
             return kind.prepare(path, config)

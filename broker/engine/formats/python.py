@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import torch
 
 from broker.engine import signature as signatures
-from broker.engine.config import ModelConfig
+from broker.engine.config import ModelConfig, is_range
 from broker.engine.failure import told
 from broker.engine.formats import outs
 from broker.engine.formats.weights import load_weights
@@ -152,11 +152,13 @@ def _signature(model: Callable[..., Any], config: ModelConfig) -> Signature:
     inputs = _merged(_declared(model, "inputs"), config.inputs, "inputs")
     outputs = _merged(_declared(model, "outputs"), config.outputs, "outputs")
     maxima = _maxima(model)
-    if config.inputs or config.outputs:  # a dim that the operator narrowed to a number has no maximum any more
-        known = signatures.dynamic_dims(
-            tuple(signatures.parse_tensor(*item) for item in (*inputs.items(), *outputs.items()))
-        )
-        maxima = {dim: most for dim, most in maxima.items() if dim in known}
+    dims = signatures.dynamic_dims(
+        tuple(signatures.parse_tensor(*item) for item in (*inputs.items(), *outputs.items()))
+    )
+    for dim in [dim for dim in maxima if dim not in dims]:
+        if not config.inputs and not config.outputs:
+            raise signatures.invalid("the model's `maxima` has it, and none of its tensors", dim)
+        del maxima[dim]  # the operator narrowed it to a number, or calls it otherwise
     for dim, asked in config.maxima.items():
         own = maxima.get(dim)
         if own is not None and asked > own:
@@ -181,8 +183,16 @@ def _merged(of_model: Mapping[str, str] | None, of_operator: Mapping[str, str], 
     return {**of_model, **of_operator}
 
 
+def _attribute(model: Callable[..., Any], name: str) -> Any:
+    """The model's own word; None where it has none."""
+    try:
+        return getattr(model, name, None)
+    except (Exception, SystemExit) as error:  # of a property
+        raise signatures.invalid(f"the model's `{name}` raised {told(error)}", name) from error
+
+
 def _declared(model: Callable[..., Any], name: str) -> dict[str, str] | None:
-    tensors = getattr(model, name, None)
+    tensors = _attribute(model, name)
     if tensors is None:
         return None
     if not isinstance(tensors, dict):
@@ -196,23 +206,28 @@ def _declared(model: Callable[..., Any], name: str) -> dict[str, str] | None:
 
 
 def _maxima(model: Callable[..., Any]) -> dict[str, int]:
-    maxima = getattr(model, "maxima", None) or {}
+    maxima = _attribute(model, "maxima")
+    if maxima is None:
+        return {}
     if not isinstance(maxima, dict):
         raise signatures.invalid("`maxima` is a dict such as {'seq': 256}", "maxima")
     for dim, maximum in maxima.items():
-        if maximum is not None and (not isinstance(maximum, int) or maximum >= 2**53):
-            raise signatures.invalid(f"the maximum {maximum!r} is no whole number below 2^53", str(dim))
+        is_whole = isinstance(maximum, int) and not isinstance(maximum, bool)
+        if not isinstance(dim, str) or not (is_whole or maximum is None):
+            raise signatures.invalid(f"`maxima` has {dim!r}: {maximum!r}, and not 'seq': 256", str(dim))
     return dict(maxima)
 
 
 def _ranges(model: Callable[..., Any], signature: Signature) -> dict[str, tuple[float, float]]:
     """The attribute `ranges`, such as `{"ids": (0, 30521)}`."""
-    ranges = getattr(model, "ranges", None) or {}
+    ranges = _attribute(model, "ranges")
+    if ranges is None:
+        return {}
+    if not isinstance(ranges, dict):
+        raise signatures.invalid("`ranges` is a dict such as {'ids': (0, 30521)}", "ranges")
     names = [tensor.name for tensor in signature.inputs]
-    is_right = isinstance(ranges, dict) and all(
-        name in names and isinstance(bounds, (tuple, list)) and len(bounds) == 2 and bounds[0] <= bounds[1]
-        for name, bounds in ranges.items()
-    )
-    if not is_right:
-        raise signatures.invalid("`ranges` is a dict by input such as {'ids': (0, 30521)}", "ranges")
+    for name, bounds in ranges.items():
+        if name not in names or not is_range(bounds):
+            text = f"`ranges` has {name!r}: {bounds!r}, and not an input's name with two numbers, the smaller one first"
+            raise signatures.invalid(text, str(name))
     return {name: (low, high) for name, (low, high) in ranges.items()}

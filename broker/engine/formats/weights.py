@@ -23,9 +23,13 @@ _NAMED = 3  # how many names an error tells: enough to see a prefix too many
 
 def load_weights(module: torch.nn.Module, path: Path) -> None:
     """Put the file's tensors into `module`; raises `RingbrokerError` MODEL_NOT_FOUND or MODEL_INVALID."""
-    if not path.is_file():
-        raise RingbrokerError(Code.MODEL_NOT_FOUND, "there is no such file of weights", str(path))
-    state = _read_safetensors(path) if is_safetensors(path) else _read_torch(path)
+    try:
+        if not path.is_file():
+            raise RingbrokerError(Code.MODEL_NOT_FOUND, "there is no such file of weights", str(path))
+        has_header = is_safetensors(path)
+    except OSError as error:
+        raise RingbrokerError(Code.MODEL_NOT_FOUND, f"the weights cannot be read: {error}", str(path)) from error
+    state = _read_safetensors(path) if has_header else _read_torch(path)
     wrong = _differences(module.state_dict(), state)
     if wrong:
         raise _invalid("the weights are not this module's: " + "; ".join(wrong), path)

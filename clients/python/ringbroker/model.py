@@ -111,7 +111,7 @@ class Model:
         with Lease(ring, ring.take(samples.rows, deadline_ns)) as lease:
             inputs = lease.shape_samples(samples.short)
             for name, rows in samples.rows_by_name.items():
-                np.copyto(inputs[name], rows, casting="same_kind")
+                _fill(inputs[name], rows, name)
             left_s = None if deadline_ns is None else (deadline_ns - monotonic_ns()) / 1e9
             result = lease.infer(left_s)
             outputs = {plane.name: _from_rows(result[plane.name], plane.batch_axis) for plane in ring.planes.outputs}
@@ -204,6 +204,14 @@ class _Samples:
             self.rows = counts.pop()
         if counts:
             raise error_of(Code.WRONG_DIM, "the inputs have different numbers of rows", "inputs")
+
+
+def _fill(plane: Array, rows: Array, name: str) -> None:
+    """Copy rows into their plane; raises TypeError where numpy does not cast to its dtype."""
+    try:
+        np.copyto(plane, rows, casting="same_kind")
+    except TypeError as error:
+        raise TypeError(f"{name!r}: {error}") from error
 
 
 def _to_rows(given: npt.ArrayLike, plane: Plane, index: int) -> Array:

@@ -43,10 +43,14 @@ def pages_of(catalog, store=None):
 def test_find(catalog):
     assert catalog.find("twice", None).name == "twice"
     assert catalog.find("twice", "1").name == "twice"
-    for name, version, code in [("other", None, Code.UNKNOWN_MODEL), ("twice", "2", Code.UNKNOWN_VERSION)]:
+    for name, version, code, text in [
+        ("other", None, Code.UNKNOWN_MODEL, "twice, sum, open"),
+        ("twice", "2", Code.UNKNOWN_VERSION, "the version 1"),
+    ]:
         with pytest.raises(RingbrokerError) as caught:
             catalog.find(name, version)
         assert caught.value.code == code
+        assert text in caught.value.text
 
 
 @pytest.mark.parametrize("signature", [SMALL, wide(32), wide(7, 10)], ids=["small", "wide", "middle"])

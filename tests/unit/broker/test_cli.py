@@ -5,7 +5,6 @@ import os
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -13,14 +12,7 @@ from broker.cli import main
 from tests.conformance import reference_models
 from tests.conftest import ROOT, broker_command, running_broker
 
-SERVED = {**reference_models.SOURCES, "pair": f"{__name__}:pair"}
-
-
-def pair():
-    """Two inputs, two outputs."""
-    sides = {"a": "F32[batch,2]", "b": "F32[batch,2]"}
-    outputs = {"sum": "F32[batch,2]", "difference": "F32[batch,2]"}
-    return reference_models.Model(lambda a, b: (a + b, a - b), sides, outputs)
+SERVED = reference_models.SOURCES
 
 
 @pytest.fixture(scope="module")
@@ -161,75 +153,6 @@ def test_models_as_json(invoke):
         "outputs": {"y": "I64[batch,seq]"},
         "dims": {"seq": 16},
     }
-
-
-def saved(folder, name, array):
-    path = folder / f"{name}.npy"
-    np.save(path, array)
-    return path
-
-
-def test_infer(invoke, tmp_path):
-    x = np.arange(12, dtype=np.float32).reshape(3, 4)
-    invoke("infer", "twice", saved(tmp_path, "x", x), "-o", tmp_path / "y.npy")
-    assert (np.load(tmp_path / "y.npy") == 2 * x).all()
-
-
-def test_infer_prints_without_an_output_file(invoke, tmp_path):
-    output = invoke("infer", "twice", saved(tmp_path, "x", np.ones((1, 4), np.float32))).stdout
-    assert "[[2. 2. 2. 2.]]" in output
-
-
-def test_infer_with_several_inputs_and_outputs(invoke, tmp_path):
-    a, b = np.full((2, 2), 5, np.float32), np.full((2, 2), 3, np.float32)
-    inputs = [f"b={saved(tmp_path, 'b', b)}", f"a={saved(tmp_path, 'a', a)}"]
-    invoke("infer", "pair", *inputs, "-o", tmp_path / "out.npz")
-    with np.load(tmp_path / "out.npz") as out:
-        assert (out["sum"] == 8).all()
-        assert (out["difference"] == 2).all()
-
-
-def test_infer_opens_dims_as_large_as_the_input(invoke, tmp_path):
-    a = np.arange(14, dtype=np.int64).reshape(2, 7)
-    invoke("infer", "open", saved(tmp_path, "a", a), "-o", tmp_path / "y.npy")
-    assert (np.load(tmp_path / "y.npy") == a).all()
-
-
-def test_infer_errors(invoke, tmp_path):
-    x = saved(tmp_path, "x", np.ones((1, 4), np.float32))
-    assert "UNKNOWN_MODEL" in invoke("infer", "absent", x, code=1).stderr
-    assert "absent.npy" in invoke("infer", "twice", tmp_path / "absent.npy", code=1).output
-    (tmp_path / "text.npy").write_text("no array")
-    assert "text.npy" in invoke("infer", "twice", tmp_path / "text.npy", code=1).output
-
-
-MISFITS = {
-    "wide": np.ones((1, 5), np.float32),
-    "many": np.ones((9, 4), np.float32),
-    "none": np.ones((0, 4), np.float32),
-    "flat": np.ones(4, np.float32),
-    "scalar": np.float32(1),
-    "complex": np.ones((1, 4), np.complex64),
-    "text": np.array([["a", "b", "c", "d"]]),
-}
-
-
-@pytest.mark.parametrize("name", MISFITS)
-def test_infer_of_what_does_not_fit_is_told_in_a_line(invoke, tmp_path, name):
-    is_told_in_a_line(invoke("infer", "twice", saved(tmp_path, "x", MISFITS[name]), code=1))
-
-
-@pytest.mark.parametrize("inputs", [["a=x.npy"], ["x.npy"], ["a=x.npy", "c=x.npy"], ["a=x.npy", "x.npy"], ["x.npz"]])
-def test_infer_with_the_wrong_inputs_is_told_in_a_line(invoke, tmp_path, monkeypatch, inputs):
-    monkeypatch.chdir(tmp_path)
-    np.save("x.npy", np.ones((1, 2), np.float32))
-    np.savez("x.npz", a=np.ones((1, 2), np.float32))
-    is_told_in_a_line(invoke("infer", "pair", *inputs, code=1))
-
-
-def is_told_in_a_line(result):
-    assert isinstance(result.exception, SystemExit), result.exception
-    assert len(result.stderr.splitlines()) == 1
 
 
 def test_sigterm_ends_it_and_leaves_nothing(tmp_path):

@@ -70,35 +70,71 @@ def test_options_are_about_the_model_that_they_name_and_limits_about_all():
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "text"),
     [
-        ("--input", "x:F32[batch]"),
-        ("--input", "c/x:F32[batch]"),
-        ("--max-batch", "c/2"),
-        ("--weights", "w.pt"),
-        ("--allow-pickle", "c"),
+        (("--input", "x:F32[batch]"), "say which model is meant, as MODEL/..."),
+        (("--weights", "w.pt"), "say which model is meant, as MODEL/..."),
+        (("--weights", "dir/w.pt"), "say which model is meant, as MODEL/..."),
+        (("--argument", "root=/data"), "say which model is meant, as MODEL/..."),
+        (("--input", "c/x:F32[batch]"), "no model 'c'"),
+        (("--max-batch", "c/2"), "no model 'c'"),
+        (("--allow-pickle", "c"), "no model 'c'"),
     ],
 )
-def test_which_model_is_meant_must_be_clear(arguments):
-    assert "there are a, b" in refusal([A, B], *arguments).text
+def test_which_model_is_meant_must_be_clear(arguments, text):
+    error = refusal([A, B], *arguments)
+    assert error.text == f"{text}; there are a, b"
+    assert error.path == " ".join(arguments)
+
+
+@pytest.mark.parametrize("arguments", [("--max-batch", "ml/2"), ("--input", "ml/x:F32[batch]"), ("--uniform", "ml/x")])
+def test_another_model_than_the_only_one(arguments):
+    assert refusal([A], *arguments).text == "no model 'ml'; there are a"
+
+
+def test_a_slash_may_be_the_values_own():
+    (model,) = described([A], "--weights", "dir/w.pt", "--argument", "root=/data")
+    assert (model.weights, model.arguments) == ("dir/w.pt", {"root": "/data"})
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "text"),
     [
-        ("--input", "x"),
-        ("--input", ":F32[]"),
-        ("--maximum", "seq=many"),
-        ("--range", "x=1..b"),
-        ("--max-batch", "0"),
-        ("--max-batch", "x"),
-        ("--max-queue-delay-us", "-1"),
-        ("--gather", "sometimes"),
-        ("--argument", "novalue"),
+        (("--input", "x"), "it is written as NAME:DTYPE[DIMS]"),
+        (("--output", ":F32[]"), "it is written as NAME:DTYPE[DIMS]"),
+        (("--maximum", "seq"), "it is written as DIM=N"),
+        (("--maximum", "seq=many"), "'many' is not a whole number"),
+        (("--maximum", "seq=0"), "0 is not a whole number from 1"),
+        (("--range", "x=1..b"), "'1..b' is not a range such as 0..9"),
+        (("--range", "x=..1"), "'..1' is not a range such as 0..9"),
+        (("--range", "x=2..1"), "the smaller one first"),
+        (("--range", "x=nan"), "is not two numbers"),
+        (("--max-batch", "0"), "0 is not a whole number from 1"),
+        (("--max-batch", "x"), "'x' is not a whole number"),
+        (("--max-queue-delay-us", "-1"), "-1 is not a whole number from 0"),
+        (("--gather", "sometimes"), "'sometimes' is neither 'never' nor 'always'"),
+        (("--batch-tolerance", "much"), "'much' is not a number"),
+        (("--batch-tolerance", "nan"), "nan is not a number from 0"),
+        (("--argument", "novalue"), "it is written as KEY=VALUE"),
     ],
 )
-def test_what_is_written_wrongly_is_named(arguments):
-    assert refusal([A], *arguments).path == " ".join(arguments)
+def test_what_is_written_wrongly_is_named(arguments, text):
+    error = refusal([A], *arguments)
+    assert error.path == " ".join(arguments)
+    assert text in error.text
+
+
+def test_a_tensor_that_is_written_wrongly_is_named():
+    with pytest.raises(RingbrokerError) as caught:
+        described([A], "--input", "x:F33[batch]")
+    assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, "--input x:F33[batch]")
+    assert "is not a tensor such as" in caught.value.text
+
+
+def test_a_model_that_cannot_be_served_under_its_name_is_no_options_fault():
+    with pytest.raises(RingbrokerError) as caught:
+        described([ModelConfig(name="a b", source="a.pt2")], "--max-batch", "8")
+    assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, "a b")
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_inputs_by_the_wrong_name_or_number(model):
 
 
 def test_values_are_not_cast_unsafely(client):
-    with client.open("tokens") as model, pytest.raises(TypeError):
+    with client.open("tokens") as model, pytest.raises(TypeError, match=r"'tokens'.*float64.*int64"):
         model(np.zeros((1, 4)), np.zeros((1, 4), bool))
 
 

@@ -1,6 +1,7 @@
 """Loading: from what the operator named to a model that was tried out."""
 
 import logging
+import math
 
 import pytest
 import torch
@@ -55,6 +56,35 @@ def barely_mixes_rows():
     return Model(lambda x: x + x.mean(0) / 1000, {"x": ROW}, {"y": ROW})
 
 
+def rotates_all_but_the_first_three():
+    return Model(lambda x: torch.cat((x[:3], x[3:].roll(1, 0))), {"x": ROW}, {"y": ROW})
+
+
+def drops_the_last_row_of_a_full_batch():
+    return Model(lambda x: x * (torch.arange(len(x)) < 7).view(-1, 1), {"x": ROW}, {"y": ROW})
+
+
+def rotates_long_rows():
+    """Right at the smallest size, and for batches of 2."""
+    sequence = "F32[batch,seq]"
+    return Model(
+        lambda x: x if x.shape[1] == 2 else torch.cat((x[:2], x[2:].roll(1, 0))), {"x": sequence}, {"y": sequence}
+    )
+
+
+def refuses_its_last_row():
+    """When it is alone."""
+    bad = []
+
+    def run(x):
+        if len(x) == 8:
+            bad.append(x[7].clone())
+        assert len(x) > 1 or not any(torch.equal(x[0], row) for row in bad)
+        return x + 1
+
+    return Model(run, {"x": ROW}, {"y": ROW})
+
+
 def random():
     return Model(lambda x: x + torch.rand(4), {"x": ROW}, {"y": ROW})
 
@@ -75,6 +105,11 @@ class Remembering:
 
 def writes_into_its_input():
     return Model(lambda x: x.mul_(2), {"x": ROW}, {"y": ROW})
+
+
+def random_where_short():
+    sequence = "F32[batch,seq]"
+    return Model(lambda x: x + torch.rand(2) if x.shape[1] == 2 else x.mul_(2), {"x": sequence}, {"y": sequence})
 
 
 def picky():
@@ -130,6 +165,10 @@ def enormous():
     return Model(lambda x: x + 1, {"x": "F32[batch,8388608]"}, {"y": "F32[batch,8388608]"})
 
 
+def enormous_where_long():
+    return Model(lambda x: x + 1, {"x": "F32[batch,8388608,seq]"}, {"y": "F32[batch,8388608,seq]"}, {"seq": 1})
+
+
 def load(name, **said):
     return load_model(f"{__name__}:{name}", "m", **{"max_batch": 8, **said})
 
@@ -159,6 +198,10 @@ def test_a_batch_axis_is_proven(name):
         ("only_small_batches", "a batch of 8 raised OutputError"),
         ("mixes_rows", "row 0 of a batch of 2 is not what it is alone: y off by"),
         ("barely_mixes_rows", "row 0 of a batch of 2 is not what it is alone: y off by"),
+        ("rotates_all_but_the_first_three", "row 4 of a batch of 8 is not what it is alone"),
+        ("drops_the_last_row_of_a_full_batch", "row 7 of a batch of 8 is not what it is alone"),
+        ("rotates_long_rows", "row 2 of a batch of 4 is not what it is alone"),
+        ("refuses_its_last_row", "row 7 of a batch of 8, alone, raised AssertionError"),
         ("random", "the same input twice gave different answers"),
         ("Remembering", "the same input twice gave different answers"),
         ("above", "x, y without a batch axis"),
@@ -173,10 +216,18 @@ def test_a_model_whose_batch_axis_is_none_runs_row_by_row_and_says_why(name, why
     assert record.because == model.proof.batch
 
 
+@pytest.mark.parametrize("name", ["mixes_rows", "doubles"])
+def test_rows_that_cannot_be_told_apart_prove_nothing(name):
+    model = load(name, ranges={"x": (3, 3)})
+    assert model.max_batch == 1
+    assert model.proof.batch == "the trial's rows are all equal: give --range x=LOW..HIGH"
+
+
 def test_a_batch_is_no_larger_than_what_was_tried():
     model = load("enormous", max_batch=64)
     assert model.max_batch == 4
-    assert "256 MiB" in model.proof.batch
+    assert model.proof.batch == "rows are large: no batch of more than 256 MiB is tried, or made"
+    assert "256 MiB at the smallest sizes of its dynamic dims" in load("enormous_where_long").proof.batch
 
 
 def test_what_a_batch_may_differ_is_the_operators_to_say():
@@ -244,16 +295,40 @@ def test_a_trial_run_that_gives_something_else(name, path, text):
     assert text in error.text
 
 
-@pytest.mark.parametrize("name", ["", "a b", "-a", "a/b", "x" * 129, "\u00e9"])
-def test_names_that_are_refused(name):
+@pytest.mark.parametrize(
+    ("said", "code", "path"),
+    [
+        ({"name": "a b"}, Code.SIGNATURE_INVALID, "a b"),
+        ({"max_batch": 10**12}, Code.CONFIG_INVALID, "m.max_batch"),
+        ({"ranges": {"x": (0, math.nan)}}, Code.CONFIG_INVALID, "m.ranges.x"),
+    ],
+)
+def test_what_no_model_can_be_served_with(said, code, path):
     with pytest.raises(RingbrokerError) as caught:
-        models.load(ModelConfig(name=name, source=f"{__name__}:doubles"), threads=1)
-    assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, name)
+        models.load(ModelConfig(**{"name": "m", "source": f"{__name__}:doubles", **said}), threads=1)
+    assert (caught.value.code, caught.value.path) == (code, path)
+
+
+def test_a_folder_of_a_repository(tmp_path):
+    version = tmp_path / "net" / "3"
+    version.mkdir(parents=True)
+    (version / "model.toml").write_text(f"factory = '{__name__}:doubles'\nmax_batch = 4")
+    for folder in (tmp_path / "net", version):
+        model = load_model(str(folder))
+        assert (model.version, model.max_batch) == ("3", 4)
+
+
+def test_a_repositorys_word_is_checked_as_well(tmp_path):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "model.toml").write_text(f"factory = '{__name__}:doubles'\nmax_batch = 4097")
+    with pytest.raises(RingbrokerError) as caught:
+        load_model(str(tmp_path / "m"), "m")
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "m.max_batch")
 
 
 def test_sources_that_are_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for source in ("absent.pt2", str(tmp_path / "absent"), "package.module:", ":factory", "1a:b"):
+    for source in ("absent.pt2", str(tmp_path / "absent"), "package.module:", ":factory", "1a:b", "x" * 5000, "nul\0"):
         with pytest.raises(RingbrokerError) as caught:
             load_model(source)
         assert (caught.value.code, caught.value.path) == (Code.MODEL_NOT_FOUND, source)
@@ -265,3 +340,8 @@ def test_a_factory_beside_the_operator_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
     assert load_model("rb_loaded_beside:factory").config.source == "rb_loaded_beside:factory"
+
+
+def test_every_size_is_tried_whatever_the_first_one_gives():
+    """It gives random numbers at the smallest size, and writes into its input at the next."""
+    assert refusal("random_where_short").code == Code.INPUT_MODIFIED

@@ -206,7 +206,7 @@ def test_weights_beside_a_factory_are_no_model(models):
     assert (config.source, config.weights) == ("a.b:c", str(models / "net" / "1" / "weights.pt"))
 
 
-@pytest.mark.parametrize("content", [b"max_batch = ", b"= 3", b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"max_batch = ", b"= 3", b"\xff\xfe", b"a = " + 20000 * b"["])
 def test_a_table_that_cannot_be_read(models, content):
     write(models, "net/1/net.pt2")
     (models / "net" / "1" / "model.toml").write_bytes(content)
@@ -251,6 +251,12 @@ def test_another_source_is_resolved_already(models):
     for source in ("a.b:c", str(models / "net" / "3" / "model.pt2"), str(models / "absent")):
         config = ModelConfig(name="m", source=source)
         assert repository.resolve(config) is config
+
+
+def test_a_name_that_is_too_long_for_a_file():
+    said = ModelConfig(name="m", source="x" * 5000)
+    error = refusal(repository.resolve, said)
+    assert (error.code, error.path) == (Code.MODEL_NOT_FOUND, said.source)
 
 
 def test_it_needs_no_torch():

@@ -101,12 +101,27 @@ def test_parse_refuses_nothing_at_all():
         ({"x": "F32[batch,4]"}, {"y": "F32[batch,seq]"}, {}, "y"),  # open, and its maximum is not declared
         ({"x": "F32[batch,4]"}, {"y": "F32[batch,seq]"}, {"seq": 2**31}, "seq"),
         ({"x": "F32[seq]"}, {"y": "F32[4]"}, {"seq": 0}, "seq"),
-        ({"x": "F32[seq]"}, {"y": "F32[4]"}, {"other": 3}, "other"),
-        ({"x": "F32[batch,seq]"}, {"y": "F32[4]"}, {"batch": 3}, "batch"),
     ],
 )
 def test_declare_refuses(inputs, outputs, maxima, path):
     assert refusal(declare, inputs, outputs, maxima) == path
+
+
+@pytest.mark.parametrize(
+    ("shape", "dim", "names"),
+    [("batch,seq,n", "other", "seq, n"), ("batch,seq", "batch", "seq"), ("batch", "seq", "none")],
+)
+def test_a_maximum_of_no_dim_is_told_with_the_dims_there_are(shape, dim, names):
+    with pytest.raises(RingbrokerError) as caught:
+        declare({"x": f"F32[{shape}]"}, {"y": "F32[4]"}, {dim: 3})
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, dim)
+    assert caught.value.text == f"it is no dynamic dim; there are: {names}. --input NAME:DTYPE[DIMS] names them"
+
+
+def test_an_open_dim_is_told_with_the_option_for_its_maximum():
+    with pytest.raises(RingbrokerError, match="declare its maximum, --maximum n=N") as caught:
+        declare({"x": "F32[batch,4]"}, {"y": "F32[batch,n]"})
+    assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, "y")
 
 
 def test_two_tensors_of_one_name():

@@ -172,16 +172,6 @@ def test_a_factory_beside_the_operator(tmp_path, monkeypatch):
     assert prepared.model.in_features == 4
 
 
-def test_a_folder_of_a_repository(tmp_path):
-    version = tmp_path / "net" / "3"
-    version.mkdir(parents=True)
-    write_torchscript(version / "model.pt")
-    (version / "model.toml").write_text("inputs = {x = 'F32[batch,4]'}\noutputs = {y = 'F32[batch,2]'}")
-    for folder in (tmp_path / "net", version):
-        prepared = formats.prepare(ModelConfig(name="m", source=str(folder)))
-        assert prepared.signature.outputs[0].shape == ("batch", 2)
-
-
 def test_onnx_without_its_packages(tmp_path, monkeypatch):
     """Only the suffix can tell then, and what is missing is said."""
 
@@ -195,3 +185,11 @@ def test_onnx_without_its_packages(tmp_path, monkeypatch):
     assert error.code == Code.RUNTIME_MISSING
     assert "ringbroker[onnx]" in error.text
     assert refusal(tmp_path / "model").code == Code.MODEL_FORMAT_UNKNOWN
+
+
+@pytest.mark.parametrize("said", [{"arguments": {"rows": 4}}, {"weights": "w.safetensors"}])
+def test_only_a_factory_takes_arguments_and_weights(tmp_path, said):
+    write_torchscript(tmp_path / "model.pt")
+    error = refusal(tmp_path / "model.pt", **ROWS, **said)
+    assert (error.code, error.path) == (Code.CONFIG_INVALID, f"m.{next(iter(said))}")
+    assert error.text == "only a factory takes these"

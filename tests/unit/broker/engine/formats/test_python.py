@@ -45,7 +45,32 @@ def text_is_a_number(): return with_attributes(inputs={"x": 4})
 def name_is_a_number(): return with_attributes(inputs={4: "F32[4]"})
 def maxima_is_a_list(): return with_attributes(maxima=[4])
 def maximum_is_a_text(): return with_attributes(inputs={"x": "F32[batch,seq]"}, maxima={"seq": "4"})
+def maximum_is_true(): return with_attributes(inputs={"x": "F32[batch,seq]"}, maxima={"seq": True})
+def maximum_of_a_number(): return with_attributes(maxima={4: 4})
+def maximum_is_huge(): return with_attributes(inputs={"x": "F32[batch,seq]"}, maxima={"seq": 2**31})
+def maximum_of_no_dim(): return with_attributes(maxima={"seq": 4})
 def maximum_is_open(): return with_attributes(inputs={"x": "F32[batch,seq]"}, maxima={"seq": None})
+
+def ranged(ranges): return with_attributes(ranges=ranges)
+def ranges_is_a_list(): return ranged([0, 1])
+def ranges_of_nothing(): return ranged({"z": (0, 1)})
+def range_of_bools(): return ranged({"x": (False, True)})
+def range_of_texts(): return ranged({"x": ("0", "1")})
+def range_is_none(): return ranged({"x": None})
+def range_to_nan(): return ranged({"x": (0, float("nan"))})
+def range_of_three(): return ranged({"x": (0, 1, 2)})
+def range_of_tensors(): return ranged({"x": torch.zeros(2, 2)})
+def ranges_is_a_tensor(): return ranged(torch.zeros(2, 2))
+def no_ranges(): return ranged(None)
+
+class Lazy(Model):
+    @property
+    def ranges(self): raise KeyError("vocabulary")
+def ranges_raises(): return Lazy()
+class LazyInputs(Model):
+    @property
+    def inputs(self): raise SystemExit(3)
+def inputs_raises(): return LazyInputs()
 
 class Net(torch.nn.Linear):
     inputs = Model.inputs
@@ -161,12 +186,33 @@ def test_codes(source, code):
         ("name_is_a_number", "4"),
         ("maxima_is_a_list", "maxima"),
         ("maximum_is_a_text", "seq"),
+        ("maximum_is_true", "seq"),
+        ("maximum_of_a_number", "4"),
+        ("maximum_is_huge", "seq"),
+        ("maximum_of_no_dim", "seq"),
+        ("ranges_is_a_list", "ranges"),
+        ("ranges_of_nothing", "z"),
+        ("range_of_bools", "x"),
+        ("range_of_texts", "x"),
+        ("range_is_none", "x"),
+        ("range_to_nan", "x"),
+        ("range_of_three", "x"),
+        ("range_of_tensors", "x"),
+        ("ranges_is_a_tensor", "ranges"),
+        ("ranges_raises", "ranges"),
+        ("inputs_raises", "inputs"),
     ],
 )
 def test_signatures_that_are_refused(name, path):
     with pytest.raises(RingbrokerError) as caught:
         prepare(name)
     assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, path)
+
+
+def test_ranges():
+    assert prepare("no_ranges").ranges == {}
+    with pytest.raises(RingbrokerError, match="`ranges` raised KeyError: 'vocabulary'"):
+        prepare("ranges_raises")
 
 
 def test_what_a_factory_raised_is_told():

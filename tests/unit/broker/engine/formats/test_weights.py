@@ -94,3 +94,4 @@ def test_no_code_of_a_file_is_run(tmp_path):
 def test_no_such_file(tmp_path):
     assert refused(tmp_path / "absent").code == Code.MODEL_NOT_FOUND
     assert refused(tmp_path).code == Code.MODEL_NOT_FOUND
+    assert refused(tmp_path / ("x" * 300)).code == Code.MODEL_NOT_FOUND
