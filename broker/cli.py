@@ -160,7 +160,9 @@ def serve(
     prepare_runtimes()
     with names_what_is_missing():
         import posix_ipc  # noqa: F401
+
         from broker.supervisor import serve as run
+
         if find_spec("torch") is None:  # which this process does not import
             raise ModuleNotFoundError(name="torch")
     run(config, _announce)
@@ -286,7 +288,9 @@ def _announce(generation: Generation) -> None:
     socket_path = generation.config.socket_path
     click.echo(f"serving on {socket_path}")
     for model in generation.loaded:
-        ins, outs = (", ".join(f"{name}: {text}" for name, text in side.items()) for side in (model.inputs, model.outputs))
+        ins, outs = (
+            ", ".join(f"{name}: {text}" for name, text in side.items()) for side in (model.inputs, model.outputs)
+        )
         click.echo(f"  {model.model}  ({ins}) -> ({outs})  from {model.source}")
     first = generation.loaded[0].model
     click.echo(f"call it:  broker infer {first} input.npy --socket {socket_path}")

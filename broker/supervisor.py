@@ -233,8 +233,8 @@ class Supervisor:
         else:
             self.others.append(former)
             former.retire("reload", int(self.config.drain_grace_s * 1000))
+            self._reloaded({"generation": generation.number})
         self._place()
-        self._reloaded({"generation": generation.number})
 
     def failed(self, generation: Generation, error: RingbrokerError) -> None:
         """See `generation.Events`."""

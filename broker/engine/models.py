@@ -89,7 +89,7 @@ class Model:
         if not self.prepared.survives_fork:
             model = replace(self, plan=_bind(self.config, self.prepared, self.probe, threads))
         with torch.inference_mode():
-            Trial(model.plan, self.signature, self.probe, self.name).warm()
+            Trial(model.plan, self.prepared, self.probe, self.config).warm()
         model.plan.ledger.reset()
         return model
 
