@@ -8,7 +8,7 @@ clock, and nothing looks into a segment.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from broker.control import RingRecord
@@ -61,6 +61,19 @@ class Roster:
     def served(self) -> int:
         """How many sessions have a connection."""
         return sum(session.worker is not None for session in self.sessions.values())
+
+    def greet(self, hello: Hello, pools: Sequence[str]) -> SessionRecord:
+        """The session that a HELLO begins or resumes; raises `RingbrokerError` UNKNOWN_POOL or RESUME_REFUSED."""
+        wanted, token = hello.options.pool, hello.options.resume
+        if wanted is not None and wanted not in pools:
+            raise RingbrokerError(Code.UNKNOWN_POOL, f"the pools are {', '.join(pools)}", "options.pool")
+        if token is None:
+            return self.begin(hello, wanted or pools[0])
+        session = self.find(token)
+        if session.pool not in pools:
+            raise RingbrokerError(Code.RESUME_REFUSED, f"there is no pool {session.pool!r} any more", "options.resume")
+        session.hello = hello
+        return session
 
     def begin(self, hello: Hello, pool: str) -> SessionRecord:
         """A new session, which nobody serves yet."""

@@ -139,18 +139,10 @@ class Supervisor:
 
     def _greet(self, handshake: Handshake, hello: Hello) -> None:
         """A HELLO was read: find the session, and somebody who serves it. Raises `RingbrokerError` for the client."""
-        pools = [pool.name for pool in self.config.all_pools()]
-        wanted, token = hello.options.pool, hello.options.resume
-        if wanted is not None and wanted not in pools:
-            raise RingbrokerError(Code.UNKNOWN_POOL, f"the pools are {', '.join(pools)}", "options.pool")
-        if token is None:
-            session = self.roster.begin(hello, wanted or pools[0])
-        else:
-            session = self.roster.find(token)
-            if session.pool not in pools or any(session is waiting for waiting, _ in self.parked):
-                text = "its pool is gone, or it is resumed already"
-                raise RingbrokerError(Code.RESUME_REFUSED, text, "options.resume")
-            session.hello, session.forget_ns = hello, None
+        session = self.roster.greet(hello, [pool.name for pool in self.config.all_pools()])
+        if any(session is waiting for waiting, _ in self.parked):
+            raise RingbrokerError(Code.RESUME_REFUSED, "it is being resumed already", "options.resume")
+        session.forget_ns = None
         self.parked.append((session, self._loop.release(handshake.connection)))
         self._place()
 

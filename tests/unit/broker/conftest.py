@@ -10,7 +10,7 @@ from tests.unit.broker import parts
 @pytest.fixture(scope="session")
 def catalog():
     """The reference models: `twice`, `sum` and `open`."""
-    return Catalog(parts.load_models())
+    return parts.catalog_of(parts.load_models())
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.unit.broker.parts import Clock
 
 
 def answer_to(*pieces):
-    peer = AdminPeer({"status": lambda: {"pid": 7}, "other": dict})
+    peer = AdminPeer({"status": lambda _: {"pid": 7}, "other": dict})
     for piece in pieces:
         assert not peer.ended
         peer.receive(piece, 1)
