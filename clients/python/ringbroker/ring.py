@@ -178,7 +178,7 @@ def open_ring(
     if fault is not None:
         raise connection.refuse(f"RING: {fault[0]}", fault[1])
     try:
-        mapped = segment.attach(info.segment.path, info.segment.bytes)
+        mapped = segment.attach(info.segment.path or "", info.segment.bytes)
     except RingbrokerError as error:
         connection.send(messages.encode_frame(messages.Attached(info.ring, Code.ATTACH_FAILED)))
         raise fresh(error) from error
