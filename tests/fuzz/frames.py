@@ -7,6 +7,7 @@ the next one begins; at the end nothing is left. The same seed gives the same fr
 
 import argparse
 import gc
+import itertools
 import logging
 import random
 import sys
@@ -35,7 +36,7 @@ from tests.unit.broker.parts import Keeper, catalog_of
 
 LIMITS = {"frame_bytes": 65536, "segment_bytes": 2**18, "slots": 32, "rings": 2}
 SENDS_BETWEEN_RUNS = (0, 1, 1, 2, 3, 6)
-# What no single fault of a frame brings about here: time, memory, and the models' own failures.
+# What no single fault of a frame brings about here: time, memory, other processes, and the models' own failures.
 NEEDS_MORE_THAN_A_FRAME = {
     "HANDSHAKE_TIMEOUT",
     "SHM_FULL",
@@ -46,6 +47,10 @@ NEEDS_MORE_THAN_A_FRAME = {
     "OUTPUT_TOO_LARGE",
     "UNIFORM_MISMATCH",
     "INVALID_BOOL",
+    "WRONG_POOL",
+    "EXECUTION_TIMEOUT",
+    "SIGNATURE_CHANGED",
+    "PEER_REFUSED",
 }
 
 

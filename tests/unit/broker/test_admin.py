@@ -66,7 +66,7 @@ def test_ask_and_peer_understand_each_other(listening):
     def serve():
         loop = Loop(0, Clock())
         sock, _ = listener.accept()
-        loop.add(sock, AdminPeer({"status": lambda: large}))
+        loop.add(sock, AdminPeer({"status": lambda _: large}))
         while loop.connections:
             loop.poll(None)
         loop.close_all()
