@@ -75,8 +75,9 @@ from ringbroker.errors import (
     UnknownVersion,
     WrongPool,
 )
-from ringbroker.lease import Lease, Result
+from ringbroker.lease import Lease
 from ringbroker.model import Model
+from ringbroker.result import Result
 from ringbuf.errors import Code
 
 __all__ = [

@@ -102,6 +102,8 @@ class Session:
         self.received = []
         self.rings = {}
         self.kind = "path"
+        self.token = None
+        self.is_resumable = False
         self.sending = threading.Lock()
 
     def serve(self):
@@ -112,6 +114,8 @@ class Session:
                     message = messages.decode_client(payload)
                     self.received.append(message)
                     self.peer.on[type(message)](self, message)
+        if not self.is_resumable:
+            self.peer.tokens.pop(self.token, None)
 
     def send(self, *answers):
         self.send_bytes(b"".join(messages.encode_frame(answer) for answer in answers))
@@ -129,12 +133,15 @@ class Session:
 
     def go_away(self):
         """Ask the client to go on elsewhere."""
+        self.is_resumable = True
         self.send(messages.GoAway("reload", 10_000))
 
     def fail(self, number, code, path=None, extra=messages.NO_ERROR_EXTRA):
         self.send(messages.Error(number, code, "because the test says so", path, None, extra))
 
     def hang_up(self):
+        """End as a worker does that is lost."""
+        self.is_resumable = True
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -153,10 +160,10 @@ class Session:
                 return
             self.rings = former.rings
             states = tuple((number, self.peer.changed.get(number, 0)) for number in self.rings)
-        token = f"token-{next(self.peer.counter)}"
-        self.peer.tokens[token] = self
+        self.token = f"token-{next(self.peer.counter)}"
+        self.peer.tokens[self.token] = self
         options = messages.WelcomeOptions(hello.options.pool or "default", states, self.peer.lost)
-        self.send(messages.Welcome(1, 0, 7, token, time.monotonic_ns(), LIMITS, 0, 1, options))
+        self.send(messages.Welcome(1, 0, 7, self.token, time.monotonic_ns(), LIMITS, 0, 1, options))
 
     def list_models(self, ask):
         """One model to a page."""
@@ -286,7 +293,8 @@ class Peer:
         return held
 
     def restart(self):
-        """End every session, as a broker does that dies and is up again at once."""
+        """End every session, as a broker does that dies and is up again at once, knowing nothing of them."""
+        self.tokens.clear()
         for session in self.sessions:
             session.hang_up()
 
