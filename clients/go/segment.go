@@ -15,7 +15,7 @@ func mapSegment(s wire.Segment) ([]byte, error) {
 	if s.Kind != "path" {
 		return nil, fmt.Errorf("a segment of the kind %q", s.Kind)
 	}
-	fd, err := syscall.Open(s.Path, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
+	fd, err := syscall.Open(s.Path.Value, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -143,7 +143,7 @@ func (m *Model) maxima(asked map[string]uint64) (map[string]uint64, *refusal) {
 
 func (r *ring) describe(id uint64) *wire.Ring {
 	m := &wire.Ring{ID: id, Ring: r.number, Slots: r.slots, MaxRows: r.maxRows, Version: r.model.version()}
-	m.Segment = wire.Segment{Kind: "path", Path: r.path, Bytes: uint64(len(r.memory))}
+	m.Segment = wire.Segment{Kind: "path", Path: wire.Some(r.path), Bytes: uint64(len(r.memory))}
 	for i := range r.planes {
 		m.Planes = append(m.Planes, r.planes[i].wire)
 	}
