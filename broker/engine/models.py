@@ -16,6 +16,7 @@ import torch
 from broker.engine import formats, repository
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig, check
+from broker.engine.failure import told
 from broker.engine.gather import Staging
 from broker.engine.plan import Plan, PrivateInputs
 from broker.engine.probe import Probe
@@ -85,6 +86,7 @@ def load(config: ModelConfig, *, threads: int) -> Model:
     prepared = formats.prepare(config)
     _check_uniform(config, prepared.signature)
     probe = Probe(prepared.signature, config, prepared.minima, prepared.ranges)
+    _check_row(probe, config.name)
     plan = prepared.bind(threads, "cpu", probe)
     if config.private_inputs:
         plan = PrivateInputs(plan)
@@ -103,6 +105,17 @@ def _check_uniform(config: ModelConfig, signature: Signature) -> None:
         if tensor.name in config.uniform and tensor.batch_axis is not None:
             text = "it has a batch axis, so every row has its own value, and it cannot be uniform"
             raise RingbrokerError(Code.CONFIG_INVALID, text, f"{config.name}.{tensor.name}")
+
+
+def _check_row(probe: Probe, name: str) -> None:
+    """Refuse tensors of which there is no room for a row, before anything is tried with them."""
+    try:
+        for sizes in probe.sizes():
+            probe.inputs(1, sizes)
+            probe.outputs(1, sizes)
+    except (RuntimeError, MemoryError) as error:
+        text = f"one row of its inputs and outputs cannot be made: {told(error)}"
+        raise RingbrokerError(Code.SIGNATURE_INVALID, text, name) from error
 
 
 def _require_zero_copy(model: Model) -> None:

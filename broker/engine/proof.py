@@ -67,9 +67,9 @@ class Trial:
 
     def _try_alone(self, sizes: Mapping[str, int]) -> bool:
         """Run one row, twice; say whether the answers were the same."""
-        inputs = self._probe.inputs(1, sizes)
-        before = [tensor.clone() for tensor in inputs]
         try:
+            inputs = self._probe.inputs(1, sizes)
+            before = [tensor.clone() for tensor in inputs]
             first = self._run(inputs, 1, sizes)
             for tensor, was, now in zip(self._signature.inputs, before, inputs, strict=True):
                 if disagreement(now, was, 0.0) is not None:
@@ -103,16 +103,17 @@ class Trial:
         limit = min(self._config.max_batch, self._prepared.max_batch or self._config.max_batch)
         if limit == 1:
             return 1, "max_batch is 1"
-        if not self._probe.has_unlike_rows(min(limit, 3)):
-            name = next((tensor.name for tensor in self._signature.inputs if tensor.batch_axis is not None), "INPUT")
-            return 1, f"the trial's rows are all equal: give --range {name}=LOW..HIGH"
         sizes = self._probe.sizes()[0]
         row_bytes = sum(tensor.nbytes for tensor in (*self._probe.inputs(1, sizes), *self._probe.outputs(1, sizes)))
-        if limit * row_bytes <= _TRIAL_BYTES:
-            return limit, "proven: rows of a batch equal rows alone"
-        limit = max(1, _TRIAL_BYTES // row_bytes)
-        most = f"{_TRIAL_BYTES >> 20} MiB" + (" at the smallest sizes of its dynamic dims" if sizes else "")
-        return limit, f"rows are large: no batch of more than {most} is tried, or made"
+        why = "proven: rows of a batch equal rows alone"
+        if limit * row_bytes > _TRIAL_BYTES:
+            limit = max(1, _TRIAL_BYTES // row_bytes)
+            most = f"{_TRIAL_BYTES >> 20} MiB" + (" at the smallest sizes of its dynamic dims" if sizes else "")
+            why = f"rows are large: no batch of more than {most} is tried, or made"
+        if limit > 1 and not self._probe.has_unlike_rows(min(limit, 3)):
+            name = next((tensor.name for tensor in self._signature.inputs if tensor.batch_axis is not None), "INPUT")
+            return 1, f"the trial's rows are all equal: give --range {name}=LOW..HIGH"
+        return limit, why
 
     def _refute_batch(self, max_batch: int) -> str | None:
         """Say what is wrong with the batch axis; None where nothing was found. Runs every power of two up to
@@ -135,8 +136,8 @@ class Trial:
         self, rows: int, sizes: Mapping[str, int], alone: dict[int, list[torch.Tensor]], arrange: Arrange | None = None
     ) -> str | None:
         """Say how rows of a batch differ from the same rows alone, whose outputs are kept in `alone`."""
-        inputs = self._probe.inputs(rows, sizes)
         try:
+            inputs = self._probe.inputs(rows, sizes)
             together = self._run(inputs, rows, sizes, arrange)
         except (Exception, SystemExit) as error:
             return f"a batch of {rows} raised {told(error)}"

@@ -169,6 +169,21 @@ def enormous_where_long():
     return Model(lambda x: x + 1, {"x": "F32[batch,8388608,seq]"}, {"y": "F32[batch,8388608,seq]"}, {"seq": 1})
 
 
+_HUGE = "F32[batch,2147483647,2147483647]"
+
+
+def huge_input():
+    return Model(lambda x: x, {"x": _HUGE}, {"y": ROW})
+
+
+def huge_output():
+    return Model(lambda x: x, {"x": ROW}, {"y": _HUGE})
+
+
+def huge_maximum():
+    return Model(lambda x: x, {"x": ROW}, {"y": "F32[batch,n,m]"}, {"n": 2**31 - 1, "m": 2**31 - 1})
+
+
 def load(name, **said):
     return load_model(f"{__name__}:{name}", "m", **{"max_batch": 8, **said})
 
@@ -340,6 +355,13 @@ def test_a_factory_beside_the_operator_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
     assert load_model("rb_loaded_beside:factory").config.source == "rb_loaded_beside:factory"
+
+
+@pytest.mark.parametrize("name", ["huge_input", "huge_output", "huge_maximum"])
+def test_rows_for_which_there_is_no_room(name):
+    error = refusal(name)
+    assert (error.code, error.path) == (Code.SIGNATURE_INVALID, "m")
+    assert "one row of its inputs and outputs cannot be made" in error.text
 
 
 def test_every_size_is_tried_whatever_the_first_one_gives():
