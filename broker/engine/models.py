@@ -125,5 +125,11 @@ def _require_zero_copy(model: Model) -> None:
         if not route.in_place:
             path = f"{model.name}.{tensor.name}"
             raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, f"the result is copied: {route.why}", path)
-    if model.config.private_inputs or model.config.uniform:
-        raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, "private and uniform inputs are copied", model.name)
+    copied = {
+        "private and uniform inputs are copied": model.config.private_inputs or model.config.uniform,
+        "rows that are no neighbours are copied together: gather is 'always'": model.gathers,
+        "its results are copied where rows lie apart; with max_batch 1 they never do": model.proof.copies_apart,
+    }
+    for text, is_so in copied.items():
+        if is_so:
+            raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, text, model.name)

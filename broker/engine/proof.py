@@ -40,6 +40,8 @@ class Proof:
     """Whether the same input twice gave the same answer: not so with state inside, or random numbers."""
     accepts_strides: bool
     """Whether rows that lie apart, or a batch axis that is not first, may be given as they are."""
+    copies_apart: bool
+    """Whether such rows, given so, had results that were copied."""
 
 
 class Trial:
@@ -62,8 +64,10 @@ class Trial:
             max_batch, why = 1, lie
         tensors = (*self._signature.inputs, *self._signature.outputs)
         matters = is_repeatable and self._plan.accepts_strides and any(map(signatures.may_lie_apart, tensors))
+        self._plan.ledger.reset()
         accepts_strides = matters and self._refute_strides(max_batch) is None
-        return Proof(max_batch, why, is_repeatable, accepts_strides)
+        copies_apart = accepts_strides and self._plan.ledger.outputs_bytes > 0
+        return Proof(max_batch, why, is_repeatable, accepts_strides, copies_apart)
 
     def _try_alone(self, sizes: Mapping[str, int]) -> bool:
         """Run one row, twice; say whether the answers were the same."""

@@ -291,9 +291,54 @@ def test_values_between_the_ends_of_the_declared_range():
     assert refusal("embedding_with_a_wrong_range").code == Code.SIGNATURE_INVALID
 
 
-def test_zero_copy_can_be_required():
-    error = refusal("doubles", require_zero_copy=True)
-    assert (error.code, error.path) == (Code.ZERO_COPY_IMPOSSIBLE, "m.y")
+class InPlace(torch.nn.Module):
+    """Writes into `out` where that lies in one piece, or everywhere."""
+
+    def __init__(self, tensor, everywhere):
+        super().__init__()
+        self.inputs, self.outputs, self.everywhere = {"x": tensor}, {"y": tensor}, everywhere
+
+    def forward(self, x, out=None):
+        is_used = out is not None and (self.everywhere or out.is_contiguous())
+        return torch.add(x, x, out=out if is_used else None)
+
+
+def in_place(tensor=ROW, everywhere=True):
+    return InPlace(tensor, everywhere)
+
+
+TURNED, SHORT = "F32[2,batch,4]", "F32[batch,seq]"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"arguments": {"tensor": TURNED}},
+        {"arguments": {"tensor": SHORT}},
+        {"arguments": {"tensor": SHORT, "everywhere": False}, "max_batch": 1},
+        {"gather": "always", "max_batch": 1},
+    ],
+)
+def test_what_copies_nothing_is_served_where_zero_copy_is_required(said):
+    load("in_place", require_zero_copy=True, **said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "path", "text"),
+    [
+        ("doubles", {}, "m.y", "the result is copied: the model returns new tensors"),
+        ("in_place", {"private_inputs": True}, "m", "private"),
+        ("in_place", {"gather": "always"}, "m", "copied together"),
+        ("in_place", {"arguments": {"tensor": TURNED, "everywhere": False}}, "m", "where rows lie apart"),
+        ("in_place", {"arguments": {"tensor": SHORT, "everywhere": False}}, "m", "where rows lie apart"),
+    ],
+)
+def test_what_copies_is_refused_where_zero_copy_is_required(name, said, path, text):
+    assert load(name, **said)
+    error = refusal(name, require_zero_copy=True, **said)
+    assert (error.code, error.path) == (Code.ZERO_COPY_IMPOSSIBLE, path)
+    assert text in error.text
 
 
 @pytest.mark.parametrize(
