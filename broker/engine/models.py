@@ -95,7 +95,7 @@ def load(config: ModelConfig, *, threads: int) -> Model:
     plan.ledger.reset()
     model = Model(config, prepared.signature, plan, proof)
     _require_zero_copy(model)
-    if proof.max_batch == 1 and config.max_batch > 1:
+    if proof.max_batch == 1 and (config.max_batch > 1 or proof.state is not None):
         log.warning("served one row at a time", extra={"model": config.name, "because": proof.batch})
     return model
 

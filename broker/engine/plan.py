@@ -100,6 +100,10 @@ class Prepared(Protocol):
     def computed_dims(self) -> frozenset[str]:
         """Open dims that the model computes from its inputs' shapes alone, so that they are one size for all rows."""
 
+    @property
+    def state(self) -> str | None:
+        """What makes one call depend on another, where the file tells; None where only trial runs can."""
+
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """Make it ready to run on `device` ("cpu") with `threads` threads inside an op.
 

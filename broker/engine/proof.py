@@ -24,6 +24,7 @@ from ringbuf.wire.messages import Tensor
 
 _TRIAL_BYTES = 256 * 2**20  # of the inputs and outputs of the largest batch; larger ones gain nothing
 _FURTHER_BATCH = 4  # rows at sizes of the dynamic dims that are not the smallest: enough for a row in the middle
+_UNLIKE_ANSWERS = "the same input twice gave different answers: it keeps state, or draws random numbers"
 
 Arrange = Callable[[torch.Tensor, int | None], torch.Tensor]
 
@@ -36,12 +37,17 @@ class Proof:
     """The most rows of one forward call."""
     batch: str
     """Why so many, for people."""
-    is_repeatable: bool
-    """Whether the same input twice gave the same answer: not so with state inside, or random numbers."""
+    state: str | None
+    """Why the same input need not give the same answer, for people: state inside, or random numbers. None: it does."""
     accepts_strides: bool
     """Whether rows that lie apart, or a batch axis that is not first, may be given as they are."""
     copies_apart: bool
     """Whether such rows, given so, had results that were copied."""
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether the same input gives the same answer."""
+        return self.state is None
 
 
 class Trial:
@@ -58,16 +64,16 @@ class Trial:
     def prove(self) -> Proof:
         """Try everything; raises `RingbrokerError` SIGNATURE_MISMATCH, or INPUT_MODIFIED."""
         answers = [self._try_alone(sizes) for sizes in self._probe.sizes()]  # all sizes, whatever the first one gave
-        is_repeatable = all(answers)
-        max_batch, why = self._bound_batch(is_repeatable)
+        state = self._prepared.state or (None if all(answers) else _UNLIKE_ANSWERS)
+        max_batch, why = self._bound_batch(state)
         if max_batch > 1 and (lie := self._refute_batch(max_batch)) is not None:
             max_batch, why = 1, lie
         tensors = (*self._signature.inputs, *self._signature.outputs)
-        matters = is_repeatable and self._plan.accepts_strides and any(map(signatures.may_lie_apart, tensors))
+        matters = state is None and self._plan.accepts_strides and any(map(signatures.may_lie_apart, tensors))
         self._plan.ledger.reset()
         accepts_strides = matters and self._refute_strides(max_batch) is None
         copies_apart = accepts_strides and self._plan.ledger.outputs_bytes > 0
-        return Proof(max_batch, why, is_repeatable, accepts_strides, copies_apart)
+        return Proof(max_batch, why, state, accepts_strides, copies_apart)
 
     def _try_alone(self, sizes: Mapping[str, int]) -> bool:
         """Run one row, twice; say whether the answers were the same."""
@@ -96,14 +102,14 @@ class Trial:
             raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, self._name) from error
         return all(disagreement(b, a) is None for a, b in zip(first, again, strict=True))
 
-    def _bound_batch(self, is_repeatable: bool) -> tuple[int, str]:
+    def _bound_batch(self, state: str | None) -> tuple[int, str]:
         """The most rows that anybody allows, and who."""
+        if state is not None:
+            return 1, state
         if names := signatures.without_batch_axis(self._signature, self._config.uniform):
             return 1, f"{', '.join(names)} without a batch axis"
         if of_values := sorted(signatures.open_dims(self._signature) - self._prepared.computed_dims):
             return 1, f"the size of {', '.join(of_values)} depends on values"
-        if not is_repeatable:
-            return 1, "the same input twice gave different answers"
         limit = min(self._config.max_batch, self._prepared.max_batch or self._config.max_batch)
         if limit == 1:
             return 1, "max_batch is 1"

@@ -37,6 +37,7 @@ class PreparedOnnx:
     minima: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()  # it does not say what its open dims depend on
+    state: str | None = None
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """See `plan.Prepared.bind`; raises `RingbrokerError` MODEL_INVALID for what ONNX Runtime cannot load."""

@@ -46,6 +46,7 @@ class PreparedCallable:
     minima: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
+    state: str | None = None
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """See `plan.Prepared.bind`."""
