@@ -14,7 +14,7 @@ import torch
 from broker.engine import signature as signatures
 from broker.engine.compare import disagreement
 from broker.engine.config import ModelConfig
-from broker.engine.failure import told
+from broker.engine.failure import logged, told
 from broker.engine.plan import Plan, Prepared
 from broker.engine.probe import Probe
 from broker.engine.signature import Shape
@@ -93,12 +93,15 @@ class Trial:
         except RingbrokerError as error:
             if error.code == Code.INPUT_MODIFIED:
                 raise
+            text = error.text
+            if error.code == Code.OUTPUT_TOO_LARGE:
+                dims = ", ".join(sorted(signatures.open_dims(self._signature)))
+                text += f"; raise --maximum {dims}, or give {self._range_option()} for a realistic trial"
             path = f"{self._name}.{error.path}" if error.path else self._name
-            raise RingbrokerError(Code.SIGNATURE_MISMATCH, error.text, path) from error
+            raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, path) from error
         except (Exception, SystemExit) as error:
-            text = (
-                f"a trial run of one row raised {told(error)}; if its inputs' values were wrong, declare their ranges"
-            )
+            text = f"a trial run of one row raised {logged(error, self._name)}"
+            text += f"; if its inputs' values were wrong, give {self._range_option()}"
             raise RingbrokerError(Code.SIGNATURE_MISMATCH, text, self._name) from error
         return all(disagreement(b, a) is None for a, b in zip(first, again, strict=True))
 
@@ -107,7 +110,7 @@ class Trial:
         if state is not None:
             return 1, state
         if names := signatures.without_batch_axis(self._signature, self._config.uniform):
-            return 1, f"{', '.join(names)} without a batch axis"
+            return 1, f"{', '.join(names)} without a batch axis{_advice(self._signature.inputs)}"
         if of_values := sorted(signatures.open_dims(self._signature) - self._prepared.computed_dims):
             return 1, f"the size of {', '.join(of_values)} depends on values"
         limit = min(self._config.max_batch, self._prepared.max_batch or self._config.max_batch)
@@ -121,9 +124,13 @@ class Trial:
             most = f"{_TRIAL_BYTES >> 20} MiB" + (" at the smallest sizes of its dynamic dims" if sizes else "")
             why = f"rows are large: no batch of more than {most} is tried, or made"
         if limit > 1 and not self._probe.has_unlike_rows(min(limit, 3)):
-            name = next((tensor.name for tensor in self._signature.inputs if tensor.batch_axis is not None), "INPUT")
-            return 1, f"the trial's rows are all equal: give --range {name}=LOW..HIGH"
+            return 1, f"the trial's rows are all equal: give {self._range_option()}"
         return limit, why
+
+    def _range_option(self) -> str:
+        """The option for an input's values; of the first one with rows, where there are several."""
+        inputs = sorted(self._signature.inputs, key=lambda tensor: tensor.batch_axis is None)
+        return f"--range {inputs[0].name}=LOW..HIGH"
 
     def _refute_batch(self, max_batch: int) -> str | None:
         """Say what is wrong with the batch axis; None where nothing was found. Runs every power of two up to
@@ -184,6 +191,18 @@ class Trial:
     ) -> Iterator[torch.Tensor]:
         for value, tensor in zip(tensors, declared, strict=True):
             yield value.contiguous() if arrange is None else arrange(value, tensor.batch_axis)
+
+
+def _advice(inputs: Sequence[Tensor]) -> str:
+    """How to get a batch axis, where the first dims look like one that was fixed at export."""
+    firsts = [tensor for tensor in inputs if tensor.shape]
+    if not firsts or any(tensor.shape[0] != 1 for tensor in firsts):
+        return ""
+    dynamic = ", ".join(f"{tensor.name!r}: {{0: Dim('batch')}}" for tensor in firsts)
+    return (
+        "; if the first dim, which is fixed at 1, is the batch, export it as a dynamic one: an example of 2 rows, and "
+        f"torch.export's dynamic_shapes={{{dynamic}}}"
+    )
 
 
 def _batch_sizes(max_batch: int) -> list[int]:

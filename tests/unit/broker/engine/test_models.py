@@ -165,6 +165,15 @@ def enormous():
     return Model(lambda x: x + 1, {"x": "F32[batch,8388608]"}, {"y": "F32[batch,8388608]"})
 
 
+def fixed():
+    return Model(lambda x, y, rate: x * rate, {"x": "F32[1,4]", "y": "F32[1]", "rate": "F32[]"}, {"y": "F32[1,4]"})
+
+
+def above_all():
+    """As many values as there are: more than its maximum, with usual inputs."""
+    return Model(lambda x: x.flatten(), {"x": ROW}, {"y": "F32[n]"}, {"n": 3})
+
+
 def enormous_where_long():
     return Model(lambda x: x + 1, {"x": "F32[batch,8388608,seq]"}, {"y": "F32[batch,8388608,seq]"}, {"seq": 1})
 
@@ -341,9 +350,19 @@ def test_what_copies_is_refused_where_zero_copy_is_required(name, said, path, te
     assert text in error.text
 
 
+def test_a_first_dim_that_was_fixed_at_export():
+    assert load("fixed").proof.batch == (
+        "x, y, rate, y without a batch axis; if the first dim, which is fixed at 1, is the batch, export it as a "
+        "dynamic one: an example of 2 rows, and torch.export's dynamic_shapes="
+        "{'x': {0: Dim('batch')}, 'y': {0: Dim('batch')}}"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "path", "text"),
     [
+        ("above_all", "m.outputs[0]", "raise --maximum n, or give --range x=LOW..HIGH for a realistic trial"),
+        ("embedding", "m", "(the log has the traceback); if its inputs' values were wrong, give --range ids=LOW..HIGH"),
         ("wrong_shape", "m.outputs[0]", "float32[1, 3]"),
         ("wrong_dtype", "m.outputs[0]", "float64"),
         ("raising", "m", "a trial run of one row raised RuntimeError"),
