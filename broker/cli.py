@@ -30,6 +30,7 @@ from broker.engine.config import ModelConfig
 from broker.engine.repository import read_repository
 from broker.engine.signature import written
 from broker.options import apply_options, model_options, parse_model
+from broker.stop import Stop
 from ringbuf.address import default_socket_path
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Model, Signature, Tensor
@@ -147,9 +148,14 @@ def serve(
         raise click.BadParameter("auto, off, or microseconds", param_hint="--spin") from None
     log.configure(log_format)
     prepare_runtimes()
-    with names_what_is_missing():
-        from broker.supervisor import serve as run  # torch takes seconds to import
-    run(config, lambda catalog: _announce(catalog, config))
+    stop = Stop()
+    try:
+        with names_what_is_missing():
+            from broker.supervisor import serve as run  # torch takes seconds to import
+        run(config, stop, lambda catalog: _announce(catalog, config))
+    except BaseException:  # the interrupt of what was being loaded, or what that became on its way here
+        if not stop.has_interrupted:
+            raise
 
 
 @main.command("inspect")

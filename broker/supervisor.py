@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from broker.handshake import Handshake
 from broker.loop import Loop
 from broker.session import Session, SessionContext
 from broker.stats import ModelStats, Stats, model_as_dict
+from broker.stop import Stop
 from broker.worker import Worker
 from ringbuf.errors import RingbrokerError
 from ringbuf.segment import SegmentStore
@@ -38,8 +38,8 @@ log = logging.getLogger("broker.supervisor")
 now_ns = time.monotonic_ns
 
 
-def serve(config: ServeConfig, on_ready: Callable[[Catalog], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `on_ready` is called when connections are accepted.
+def serve(config: ServeConfig, stop: Stop, on_ready: Callable[[Catalog], None]) -> None:
+    """Serve until a signal stops it; `on_ready` is called when connections are accepted.
 
     Raises `RingbrokerError`, when it cannot start: a code that spec/errors.json marks `load`, or one of /dev/shm.
     """
@@ -50,16 +50,16 @@ def serve(config: ServeConfig, on_ready: Callable[[Catalog], None]) -> None:
         segments.probe()
         threads = config.threads or usable_cpus()
         catalog = Catalog(models.load(model, threads=threads) for model in config.models)
-        broker = Broker(config, catalog, segments)
-        broker.heed_signals()
-        on_ready(catalog)
-        broker.run()
+        if stop.has_interrupted:  # and a model caught that
+            return
+        broker = Broker(config, catalog, segments, stop)
+        broker.run(lambda: on_ready(catalog))
 
 
 class Broker:
     """The sockets, the sessions and the worker of one process."""
 
-    def __init__(self, config: ServeConfig, catalog: Catalog, segments: SegmentStore) -> None:
+    def __init__(self, config: ServeConfig, catalog: Catalog, segments: SegmentStore, stop: Stop) -> None:
         self._config = config
         self._catalog = catalog
         self._started_ns = now_ns()
@@ -71,6 +71,9 @@ class Broker:
         self._context = SessionContext(catalog, batcher, self._stats, limits, config.default_slots, segments.create)
         self._worker = Worker(self._loop, batcher, self._stats, now_ns)
         self._commands = {"status": self._status}
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loop.watch(self._wake, lambda: None)
+        stop.act = self._stop  # before there are sockets, so that `run` removes them in any case
         self._admin_listener = listener.listen(config.socket_path + admin.SUFFIX)
         try:
             self._listener = listener.listen(config.socket_path)
@@ -80,17 +83,11 @@ class Broker:
             raise
         self._acceptor = listener.Acceptor(self._listener, self._loop, self._stats, config.max_connections, self._begin)
         self._loop.accept(self._admin_listener, lambda sock: self._loop.add(sock, AdminPeer(self._commands)))
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._loop.watch(self._wake, lambda: None)
 
-    def heed_signals(self) -> None:
-        """Let SIGTERM and SIGINT end `run`, also where they come before it has begun."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-
-    def run(self) -> None:
-        """Serve until a signal, then close every connection and remove the sockets."""
+    def run(self, on_ready: Callable[[], None]) -> None:
+        """Serve until a signal stops it, then close every connection and remove the sockets."""
         try:
+            on_ready()
             self._worker.run()
         finally:
             for path in (self._config.socket_path, self._config.socket_path + admin.SUFFIX):
@@ -100,11 +97,8 @@ class Broker:
             self._loop.close_all()
             log.info("stopped")
 
-    def _stop(self, number: int, _frame: object) -> None:
-        log.info("stopping", extra={"signal": signal.Signals(number).name})
+    def _stop(self) -> None:
         self._worker.is_stopping = True
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_DFL)  # the second one ends a model that does not
         os.eventfd_write(self._wake, 1)  # epoll goes back to sleep after a signal; this wakes it
 
     def _begin(self, handshake: Handshake, hello: Hello) -> None:
