@@ -20,7 +20,7 @@ from broker.engine.probe import Probe
 from broker.engine.signature import Shape
 from broker.engine.tensors import pack, rows_first, spread
 from ringbuf.errors import Code, RingbrokerError
-from ringbuf.wire.messages import Tensor
+from ringbuf.wire.messages import Signature, Tensor
 
 _TRIAL_BYTES = 256 * 2**20  # of the inputs and outputs of the largest batch; larger ones gain nothing
 _FURTHER_BATCH = 4  # rows at sizes of the dynamic dims that are not the smallest: enough for a row in the middle
@@ -110,7 +110,7 @@ class Trial:
         if state is not None:
             return 1, state
         if names := signatures.without_batch_axis(self._signature, self._config.uniform):
-            return 1, f"{', '.join(names)} without a batch axis{_advice(self._signature.inputs)}"
+            return 1, f"{', '.join(names)} without a batch axis{_advice(self._signature)}"
         if of_values := sorted(signatures.open_dims(self._signature) - self._prepared.computed_dims):
             return 1, f"the size of {', '.join(of_values)} depends on values"
         limit = min(self._config.max_batch, self._prepared.max_batch or self._config.max_batch)
@@ -193,10 +193,10 @@ class Trial:
             yield value.contiguous() if arrange is None else arrange(value, tensor.batch_axis)
 
 
-def _advice(inputs: Sequence[Tensor]) -> str:
+def _advice(signature: Signature) -> str:
     """How to get a batch axis, where the first dims look like one that was fixed at export."""
-    firsts = [tensor for tensor in inputs if tensor.shape]
-    if not firsts or any(tensor.shape[0] != 1 for tensor in firsts):
+    firsts = [tensor for tensor in signature.inputs if tensor.shape]
+    if not firsts or any(tensor.shape[0] != 1 for tensor in firsts) or signatures.open_dims(signature):
         return ""
     dynamic = ", ".join(f"{tensor.name!r}: {{0: Dim('batch')}}" for tensor in firsts)
     return (

@@ -169,6 +169,11 @@ def fixed():
     return Model(lambda x, y, rate: x * rate, {"x": "F32[1,4]", "y": "F32[1]", "rate": "F32[]"}, {"y": "F32[1,4]"})
 
 
+def fixed_detector():
+    """A batch would not help it: how many it finds differs from row to row."""
+    return Model(lambda x: x[0, :2], {"x": "F32[1,4]"}, {"y": "F32[n]"}, {"n": 4})
+
+
 def above_all():
     """As many values as there are: more than its maximum, with usual inputs."""
     return Model(lambda x: x.flatten(), {"x": ROW}, {"y": "F32[n]"}, {"n": 3})
@@ -356,6 +361,7 @@ def test_a_first_dim_that_was_fixed_at_export():
         "dynamic one: an example of 2 rows, and torch.export's dynamic_shapes="
         "{'x': {0: Dim('batch')}, 'y': {0: Dim('batch')}}"
     )
+    assert load("fixed_detector").proof.batch == "x, y without a batch axis"
 
 
 @pytest.mark.parametrize(
