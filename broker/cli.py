@@ -11,7 +11,6 @@ torch is imported by `serve` and `inspect` alone, so the other commands start fa
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +28,7 @@ from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
 from broker.engine.repository import read_repository
 from broker.engine.signature import written
-from broker.options import apply_options, model_options, parse_model
+from broker.options import apply_options, model_options, parse_model, parse_source
 from broker.stop import Stop
 from ringbuf.address import default_socket_path
 from ringbuf.errors import Code, RingbrokerError
@@ -168,8 +167,7 @@ def inspect_model(model: str, *, threads: int | None, as_json: bool, **options: 
     """Load a model, try it out, and tell what serving it would be like: what is copied and why, how it is batched, and
     how large its ring is.
     """
-    named = model if re.match(r"[\w.-]+=", model) else f"model={model}"
-    (chosen,) = apply_options([parse_model(named)], options)
+    (chosen,) = apply_options([parse_source(model)], options)
     config = ServeConfig((chosen,), "", threads=threads)
     log.configure("text")
     prepare_runtimes()

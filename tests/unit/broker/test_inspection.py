@@ -75,6 +75,8 @@ def test_the_command():
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["name"], found["max_batch"]) == ("scorer", 4)
+    result = CliRunner().invoke(main, ["inspect", f"{MODELS}:doubles"])
+    assert result.stdout.startswith(f"doubles  version 1  from {MODELS}:doubles\n")
     result = CliRunner().invoke(main, ["inspect", f"{MODELS}:doubles", "--require-zero-copy"])
     assert result.exit_code == 1
     assert "3108 ZERO_COPY_IMPOSSIBLE" in result.output
