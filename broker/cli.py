@@ -278,7 +278,9 @@ def _announce(catalog: Catalog, config: ServeConfig) -> None:
         ins = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.inputs)
         outs = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.outputs)
         click.echo(f"  {model.name}  ({ins}) -> ({outs})  from {model.config.source}")
-    first = next(iter(catalog.models))
-    click.echo(f"call it:  broker infer {first} input.npy --socket {config.socket_path}")
-    click.echo(f"     or:  ringbroker.connect({config.socket_path!r}).open({first!r})")
+    first = next(iter(catalog.models.values()))
+    names = [tensor.name for tensor in first.signature.inputs]
+    files = "input.npy" if len(names) == 1 else " ".join(f"{name}={name}.npy" for name in names)
+    click.echo(f"call it:  broker infer {first.name} {files} --socket {config.socket_path}")
+    click.echo(f"     or:  ringbroker.connect({config.socket_path!r}).open({first.name!r})")
     sys.stdout.flush()

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from broker.cli import main
+from broker.catalog import Catalog
+from broker.cli import _announce, main
+from broker.config import ServeConfig
 from tests.conformance import reference_models
 from tests.conftest import ROOT, broker_command, running_broker
 
@@ -152,6 +154,12 @@ def test_models_as_json(invoke):
         "outputs": {"y": "I64[batch,seq]"},
         "dims": {"seq": 16},
     }
+
+
+@pytest.mark.parametrize(("name", "files"), [("twice", "input.npy"), ("sum", "a=a.npy b=b.npy")])
+def test_how_to_call_it_names_every_input(catalog, capsys, name, files):
+    _announce(Catalog([catalog.models[name]]), ServeConfig((), "/run/broker.sock"))
+    assert f"call it:  broker infer {name} {files} --socket /run/broker.sock\n" in capsys.readouterr().out
 
 
 def test_sigterm_ends_it_and_leaves_nothing(tmp_path):
