@@ -18,6 +18,7 @@ from ringbroker.model import Model
 from ringbuf.address import default_socket_path
 from ringbuf.errors import Code
 from ringbuf.wire import messages
+from ringbuf.wire.messages import Model as ModelInfo
 
 TIMEOUT_S = 10.0  # a broker that loads its models is up in a few seconds; one that is not there is noticed soon enough
 MAX_PAGES = 4096  # where a listing is taken for one without end (spec section 5)
@@ -41,15 +42,15 @@ class Client:
         self._connection: Connection | None = None
         self._models: set[Model] = set()
         self._is_closed = False
-        self.connect(deadline_after(timeout))
+        self._connect(deadline_after(timeout))
 
-    def models(self, timeout: float | None = None) -> list[messages.Model]:
-        """List what the broker serves: `name`, `versions`, `pool`, `signature`.
+    def models(self, timeout: float | None = None) -> list[ModelInfo]:
+        """List what the broker serves: `name`, `versions`, `pool`, and `signature` (see `Model.signature`).
 
         Raises Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
         deadline_ns = self._deadline(timeout)
-        return self.list_models(self.connect(deadline_ns), deadline_ns)
+        return self._list_models(self._connect(deadline_ns), deadline_ns)
 
     def open(
         self,
@@ -79,7 +80,7 @@ class Client:
         Raises Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
         deadline_ns = self._deadline(timeout)
-        connection = self.connect(deadline_ns)
+        connection = self._connect(deadline_ns)
         asked_ns = monotonic_ns()
         connection.ask(messages.Ping, messages.Pong, deadline_ns)
         return (monotonic_ns() - asked_ns) / 1e9
@@ -96,7 +97,7 @@ class Client:
             connection, self._connection = self._connection, None
             models, self._models = self._models, set()
         for model in models:
-            model.mark_closed()
+            model._mark_closed()
         if connection is not None:
             connection.end(error_of(Code.CLIENT_CLOSED, "the client was closed"))
 
@@ -110,7 +111,7 @@ class Client:
 
     # For Model ------------------------------------------------------------------------------------------------------
 
-    def connect(self, deadline_ns: int) -> Connection:
+    def _connect(self, deadline_ns: int) -> Connection:
         """Return the live connection, or make one, trying until `deadline_ns` while the broker is not there.
 
         Raises BrokerLost, ClientClosed, or what the broker answers to HELLO.
@@ -131,9 +132,9 @@ class Client:
         finally:
             self._connecting.release()
 
-    def list_models(self, connection: Connection, deadline_ns: int) -> list[messages.Model]:
+    def _list_models(self, connection: Connection, deadline_ns: int) -> list[ModelInfo]:
         """All pages of LIST."""
-        models: list[messages.Model] = []
+        models: list[ModelInfo] = []
         page = 0
         for _ in range(MAX_PAGES):
             answer = connection.ask(partial(messages.List, page=page), messages.Models, deadline_ns)
@@ -145,7 +146,7 @@ class Client:
             page = answer.next_page
         raise connection.refuse("the pages of LIST have no end", "next_page")
 
-    def forget(self, model: Model) -> None:
+    def _forget(self, model: Model) -> None:
         """The model was closed by its owner."""
         self._models.discard(model)
 

@@ -18,8 +18,7 @@ from ringbroker.lease import Lease
 from ringbroker.planes import Array, Sample
 from ringbroker.ring import Ring, open_ring
 from ringbuf.errors import Code
-from ringbuf.wire import messages
-from ringbuf.wire.messages import Plane
+from ringbuf.wire.messages import Plane, Signature
 
 if TYPE_CHECKING:
     from ringbroker.client import Client
@@ -44,7 +43,7 @@ class Model:
         self._maxima = dict(maxima)
         self._is_closed = False
         self._opening = threading.Lock()
-        self._ring = self._open(client.connect(deadline_ns), deadline_ns)
+        self._ring = self._open(client._connect(deadline_ns), deadline_ns)
 
     @property
     def version(self) -> str:
@@ -62,18 +61,23 @@ class Model:
         return self._ring.info.max_rows
 
     @property
-    def signature(self) -> messages.Signature:
-        """The model's inputs and outputs, with dynamic dims by name."""
+    def signature(self) -> Signature:
+        """The model's `inputs` and `outputs`, and `dims`: the maximum of each dynamic dim, None where it has none.
+
+        An input or output has a `name`, a `dtype`, a `shape` with dynamic dims by name, and a `batch_axis` or None.
+        """
         return self._ring.signature
 
     @property
     def inputs(self) -> dict[str, Plane]:
-        """The input planes by name, in the signature's order; `sample` is the shape of one row at the ring's maxima."""
+        """The input planes by name, in the signature's order: `dtype`, and `sample`, the shape of one row at the ring's
+        maxima.
+        """
         return {plane.name: plane for plane in self._ring.planes.inputs}
 
     @property
     def outputs(self) -> dict[str, Plane]:
-        """The output planes by name, in the signature's order."""
+        """The output planes, likewise."""
         return {plane.name: plane for plane in self._ring.planes.outputs}
 
     def acquire(self, rows: int = 1, timeout: float | None = None) -> Lease:
@@ -109,7 +113,7 @@ class Model:
         ring = self._live_ring(deadline_ns)
         samples = _Samples(ring.planes.inputs, arrays, named)
         with Lease(ring, ring.take(samples.rows, deadline_ns)) as lease:
-            inputs = lease.shape_samples(samples.short)
+            inputs = lease._shape_samples(samples.short)
             for name, rows in samples.rows_by_name.items():
                 _fill(inputs[name], rows, name)
             left_s = None if deadline_ns is None else (deadline_ns - monotonic_ns()) / 1e9
@@ -123,10 +127,10 @@ class Model:
         Whoever waits for a lease gets ClientClosed, and a request not yet begun too.
         """
         self._is_closed = True
-        self._client.forget(self)
+        self._client._forget(self)
         self._ring.close()
 
-    def mark_closed(self) -> None:
+    def _mark_closed(self) -> None:
         """The client was closed, and the connection with it."""
         self._is_closed = True
 
@@ -147,7 +151,7 @@ class Model:
             return ring
         if deadline_ns is None:
             deadline_ns = deadline_after(self._client.timeout)
-        connection = self._client.connect(deadline_ns)
+        connection = self._client._connect(deadline_ns)
         with self._while_nobody_opens(deadline_ns):
             if not self._is_closed and self._ring.connection is not connection:
                 self._ring = self._open(connection, deadline_ns)
@@ -167,9 +171,10 @@ class Model:
             self._opening.release()
 
     def _open(self, connection: Connection, deadline_ns: int) -> Ring:
+        served = self._client._list_models(connection, deadline_ns)
         signature = next(
-            (model.signature for model in self._client.list_models(connection, deadline_ns) if model.name == self.name),
-            messages.Signature((), (), {}),  # no such model: OPEN will say so
+            (model.signature for model in served if model.name == self.name),
+            Signature((), (), {}),  # no such model: OPEN will say so
         )
         return open_ring(connection, self.name, self._version, self._slots, self._maxima, signature, deadline_ns)
 
