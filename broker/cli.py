@@ -11,7 +11,6 @@ torch is imported by `serve` and `inspect` alone, so the other commands start fa
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
 from broker.engine.repository import read_repository
 from broker.engine.signature import written
-from broker.options import apply_options, model_options, parse_model
+from broker.options import apply_options, model_options, parse_model, parse_source
 from ringbuf.address import default_socket_path
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Model, Signature, Tensor
@@ -178,8 +177,7 @@ def inspect_model(model: str, *, threads: int | None, as_json: bool, **options: 
     """Load a model, try it out, and tell what serving it would be like: what is copied and why, how it is batched, and
     how large its ring is.
     """
-    named = model if re.match(r"[\w.-]+=", model) else f"model={model}"
-    (chosen,) = apply_options([parse_model(named)], options)
+    (chosen,) = apply_options([parse_source(model)], options)
     config = ServeConfig((chosen,), "", threads=threads)
     log.configure("text")
     prepare_runtimes()
@@ -288,11 +286,11 @@ def _announce(generation: Generation) -> None:
     socket_path = generation.config.socket_path
     click.echo(f"serving on {socket_path}")
     for model in generation.loaded:
-        ins, outs = (
-            ", ".join(f"{name}: {text}" for name, text in side.items()) for side in (model.inputs, model.outputs)
-        )
+        sides = (model.inputs, model.outputs)
+        ins, outs = (", ".join(f"{name}: {tensor}" for name, tensor in side.items()) for side in sides)
         click.echo(f"  {model.model}  ({ins}) -> ({outs})  from {model.source}")
-    first = generation.loaded[0].model
-    click.echo(f"call it:  broker infer {first} input.npy --socket {socket_path}")
-    click.echo(f"     or:  ringbroker.connect({socket_path!r}).open({first!r})")
+    first = generation.loaded[0]
+    files = "input.npy" if len(first.inputs) == 1 else " ".join(f"{name}={name}.npy" for name in first.inputs)
+    click.echo(f"call it:  broker infer {first.model} {files} --socket {socket_path}")
+    click.echo(f"     or:  ringbroker.connect({socket_path!r}).open({first.model!r})")
     sys.stdout.flush()

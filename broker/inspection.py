@@ -5,6 +5,7 @@ Bytes are for the maxima that the model has; a dim that is left open by the mode
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from broker.config import ServeConfig
@@ -35,7 +36,7 @@ def inspect(model: Model, config: ServeConfig) -> dict[str, Any]:
         "max_batch": proof.max_batch,
         "batch": proof.batch,
         "is_repeatable": proof.is_repeatable,
-        "rows_apart": _rows_apart(model) if any(map(may_lie_apart, tensors)) else None,
+        "rows_apart": _rows_apart(model) if model.max_batch > 1 and any(map(may_lie_apart, tensors)) else None,
         "private_inputs": model.config.private_inputs,
         "slot_bytes": slot_bytes,
         "unbounded_dims": [dim for dim, most in signature.dims.items() if most is None],
@@ -49,12 +50,14 @@ def as_lines(found: dict[str, Any]) -> list[str]:
     for tensor in found["inputs"]:
         uniform = "; uniform: one value for all rows of a batch" if tensor["uniform"] else ""
         lines.append(
-            f"  in   {tensor['name']}: {tensor['tensor']}{_dims(tensor)}; stride {tensor['stride']} bytes{uniform}"
+            f"  in   {tensor['name']}: {tensor['tensor']}{_dims(tensor)}; stride {tensor['stride']} bytes"
+            f"{_with_ones(dim for dim, most in tensor['dims'].items() if most is None)}{uniform}"
         )
     for tensor in found["outputs"]:
         how = "in place" if tensor["in_place"] else "copied"
         lines.append(f"  out  {tensor['name']}: {tensor['tensor']}{_dims(tensor)}; {how}: {tensor['why']}")
-    lines.append(f"  batch      up to {found['max_batch']} rows ({found['batch']})")
+    rows = "1 row at a time" if found["max_batch"] == 1 else f"up to {found['max_batch']} rows"
+    lines.append(f"  batch      {rows} ({found['batch']})")
     if not found["is_repeatable"]:
         lines.append(
             "  state      the same input twice gave different answers: it keeps state, or draws random numbers"
@@ -63,18 +66,20 @@ def as_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  rows that lie apart or are permuted: {found['rows_apart']}")
     if found["private_inputs"]:
         lines.append("  inputs     copied to private memory, because the operator said so")
-    unbounded = "".join(f", with {dim} = 1" for dim in found["unbounded_dims"])
-    lines.append(
-        f"  ring       {found['slot_bytes']} bytes a slot{unbounded}; {found['default_slots']} slots by default"
-    )
+    unbounded = found["unbounded_dims"]
+    if unbounded:
+        lines.append(
+            f"  dims       no maximum for {', '.join(unbounded)}: a client says one when it opens a ring, or you: "
+            f"--maximum {unbounded[0]}=N"
+        )
+    slots = "1 slot" if found["default_slots"] == 1 else f"{found['default_slots']} slots"
+    lines.append(f"  ring       {found['slot_bytes']} bytes a slot{_with_ones(unbounded)}; {slots} by default")
     return lines
 
 
 def _rows_apart(model: Model) -> str:
     if model.proof.accepts_strides:
         return "one call, as they are"
-    if model.max_batch == 1:
-        return "one by one, as all rows"
     return "one call, copied together" if model.gathers else "one by one"
 
 
@@ -90,6 +95,12 @@ def _tensor(tensor: Tensor, dims: dict[str, int | None]) -> dict[str, Any]:
 def _row_bytes(tensor: Tensor, dims: dict[str, int | None]) -> int:
     sample: Shape = tuple((dims[dim] or 1) if isinstance(dim, str) else dim for dim in sample_of(tensor))
     return tensor_bytes(tensor.dtype, sample)
+
+
+def _with_ones(unbounded: Iterable[str]) -> str:
+    """What a number of bytes takes for granted about dims without a maximum."""
+    assumed = ", ".join(f"{dim} = 1" for dim in unbounded)
+    return f" with {assumed}" if assumed else ""
 
 
 def _dims(tensor: dict[str, Any]) -> str:

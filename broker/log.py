@@ -1,4 +1,4 @@
-"""Logs: one line per event, with its level and its fields, as text or as JSON, on stderr."""
+"""Logs: a line for each event, with its level and its fields, as text or as JSON, on stderr."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 class JsonFormatter(logging.Formatter):
-    """`{"time": ..., "level": ..., "event": ..., fields}`."""
+    """`{"time": ..., "level": ..., "event": ..., fields}`: one line, whatever is in it."""
 
     def format(self, record: logging.LogRecord) -> str:
         head = {"time": _time(record), "level": record.levelname.lower(), "logger": record.name}
@@ -20,11 +20,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`TIME LEVEL event key=value ...`; a traceback stays on the one line, escaped."""
+    """`TIME LEVEL event key=value ...`; a traceback follows on lines of its own, which are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = "".join(f" {key}={_quoted(value)}" for key, value in _fields(record).items())
-        return f"{_time(record)} {record.levelname.lower():7} {record.getMessage()}{fields}"
+        fields = _fields(record)
+        traceback = str(fields.pop("traceback", ""))
+        said = "".join(f" {key}={_quoted(value)}" for key, value in fields.items())
+        line = f"{_time(record)} {record.levelname.lower():7} {record.getMessage()}{said}"
+        return "\n".join([line, *(f"    {_printable(each)}" for each in traceback.splitlines())])
 
 
 def configure(log_format: str) -> None:
@@ -32,6 +35,7 @@ def configure(log_format: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("torch").setLevel(logging.WARNING)  # as it does itself, but not before it is imported
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -43,6 +47,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     if record.exc_info:
         fields["traceback"] = logging.Formatter().formatException(record.exc_info)
     return fields
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def _quoted(value: object) -> str:

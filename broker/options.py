@@ -7,13 +7,16 @@ about the only model, or, where it is a limit such as `--max-batch`, about all.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import click
 
 from broker.engine.config import ModelConfig, check
+from broker.engine.repository import read_model
 from broker.engine.signature import parse_tensor
 from ringbuf.errors import Code, RingbrokerError
 
@@ -78,10 +81,23 @@ def apply_options(models: Iterable[ModelConfig], options: Mapping[str, Any]) -> 
 
 def parse_model(argument: str) -> ModelConfig:
     """Read `NAME=SOURCE`; raises `RingbrokerError` CONFIG_INVALID."""
-    name, found, source = argument.partition("=")
-    if not found or not name or not source:
-        raise RingbrokerError(Code.CONFIG_INVALID, "a model is given as NAME=SOURCE", argument)
+    name, _, source = argument.partition("=")
+    if not name or not source:
+        raise _invalid("a model is given as NAME=SOURCE, such as digits=digits.pt2", argument)
     return ModelConfig(name=name, source=source)
+
+
+def parse_source(argument: str) -> ModelConfig:
+    """Read `[NAME=]SOURCE`: a model without a name is called as its file, folder or factory.
+
+    Raises `RingbrokerError` CONFIG_INVALID, and MODEL_NOT_FOUND for a folder without a model.
+    """
+    if not argument or re.match(r"[\w.-]+=", argument):
+        return parse_model(argument)
+    path = Path(argument)
+    name = read_model(path).name if path.is_dir() else Path(argument.rpartition(":")[2]).stem
+    allowed = re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".-")[:128]
+    return ModelConfig(name=allowed or "model", source=argument)
 
 
 def _about(text: str, models: Mapping[str, ModelConfig], key: str, path: str) -> list[tuple[str, str]]:

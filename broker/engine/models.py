@@ -16,6 +16,7 @@ import torch
 from broker.engine import formats, repository
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig, check
+from broker.engine.failure import told
 from broker.engine.gather import Staging
 from broker.engine.plan import Plan, Prepared, PrivateInputs, Unbound
 from broker.engine.probe import Probe
@@ -104,13 +105,14 @@ def load(config: ModelConfig, *, threads: int, number: int = 0) -> Model:
     prepared = formats.prepare(config)
     _check_uniform(config, prepared.signature)
     probe = Probe(prepared.signature, config, prepared.minima, prepared.ranges)
+    _check_row(probe, config.name)
     plan = _bind(config, prepared, probe, threads)
     with torch.inference_mode():
         proof = Trial(plan, prepared, probe, config).prove()
     plan.ledger.reset()
     model = Model(config, prepared.signature, plan, proof, prepared, probe, number)
     _require_zero_copy(model)
-    if proof.max_batch == 1 and config.max_batch > 1:
+    if proof.max_batch == 1 and (config.max_batch > 1 or proof.state is not None):
         log.warning("served one row at a time", extra={"model": config.name, "because": proof.batch})
     return model
 
@@ -127,6 +129,17 @@ def _check_uniform(config: ModelConfig, signature: Signature) -> None:
             raise RingbrokerError(Code.CONFIG_INVALID, text, f"{config.name}.{tensor.name}")
 
 
+def _check_row(probe: Probe, name: str) -> None:
+    """Refuse tensors of which there is no room for a row, before anything is tried with them."""
+    try:
+        for sizes in probe.sizes():
+            probe.inputs(1, sizes)
+            probe.outputs(1, sizes)
+    except (RuntimeError, MemoryError) as error:
+        text = f"one row of its inputs and outputs cannot be made: {told(error)}"
+        raise RingbrokerError(Code.SIGNATURE_INVALID, text, name) from error
+
+
 def _require_zero_copy(model: Model) -> None:
     if not model.config.require_zero_copy:
         return
@@ -134,5 +147,11 @@ def _require_zero_copy(model: Model) -> None:
         if not route.in_place:
             path = f"{model.name}.{tensor.name}"
             raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, f"the result is copied: {route.why}", path)
-    if model.config.private_inputs or model.config.uniform:
-        raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, "private and uniform inputs are copied", model.name)
+    copied = {
+        "private and uniform inputs are copied": model.config.private_inputs or model.config.uniform,
+        "rows that are no neighbours are copied together: gather is 'always'": model.gathers,
+        "its results are copied where rows lie apart; with max_batch 1 they never do": model.proof.copies_apart,
+    }
+    for text, is_so in copied.items():
+        if is_so:
+            raise RingbrokerError(Code.ZERO_COPY_IMPOSSIBLE, text, model.name)

@@ -104,6 +104,10 @@ class Prepared(Protocol):
     def survives_fork(self) -> bool:
         """Whether a plan that was bound with one thread can be used in a forked process, there with several."""
 
+    @property
+    def state(self) -> str | None:
+        """What makes one call depend on another, where the file tells; None where only trial runs can."""
+
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """Make it ready to run on `device` ("cpu") with `threads` threads inside an op.
 

@@ -19,7 +19,8 @@ func BenchmarkInfer(b *testing.B) {
 			defer l.Release()
 			x := view[float32](b, l.Input("x"))
 			b.ReportAllocs()
-			for b.Loop() {
+			b.ResetTimer()
+			for range b.N {
 				x[0]++
 				r, err := l.Infer(ctx)
 				if err != nil {

@@ -1,3 +1,3 @@
 module ringbroker
 
-go 1.27
+go 1.23

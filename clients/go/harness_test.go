@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +20,17 @@ import (
 
 // patience is how long a test waits for what must come: a limit for broken code, not an expectation.
 const patience = 30 * time.Second
+
+// group runs functions at once and waits for them; since Go 1.25 a WaitGroup does that by itself.
+type group struct{ sync.WaitGroup }
+
+func (g *group) Go(run func()) {
+	g.Add(1)
+	go func() {
+		defer g.Done()
+		run()
+	}()
+}
 
 // twice is y = 2x, of four floats.
 func twice() ringbrokertest.Model {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -93,9 +92,9 @@ func TestRealBrokerDynamicDimsAndSeveralOutputs(t *testing.T) {
 
 func TestRealBrokerManyGoroutinesGetTheirOwnAnswers(t *testing.T) {
 	ctx, model := openReal(t, "affine", ringbroker.Slots(5))
-	var group sync.WaitGroup
+	var all group
 	for number := range 8 {
-		group.Go(func() {
+		all.Go(func() {
 			for round := range 100 {
 				value := float32(1000*number + round)
 				if err := askAffine(ctx, model, value); err != nil {
@@ -105,7 +104,7 @@ func TestRealBrokerManyGoroutinesGetTheirOwnAnswers(t *testing.T) {
 			}
 		})
 	}
-	group.Wait()
+	all.Wait()
 }
 
 func askAffine(ctx context.Context, model *ringbroker.Model, value float32) error {
@@ -185,7 +184,8 @@ func BenchmarkRealBrokerInfer(b *testing.B) {
 	}
 	defer lease.Release()
 	b.ReportAllocs()
-	for b.Loop() {
+	b.ResetTimer()
+	for range b.N {
 		if _, err := lease.Infer(ctx); err != nil {
 			b.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package ringbroker
 
 import (
+	"slices"
 	"sync"
 
 	"ringbroker/internal/wire"
@@ -104,21 +105,26 @@ func (l Lease) SetShape(name string, dims ...int) error {
 	defer s.mu.Unlock()
 	i := indexOfPlane(s.ring.inputs, name)
 	if i < 0 {
-		return errNoTensor(name)
+		return errNoTensor(name, s.ring.inputs)
 	}
 	sample := s.ring.inputs[i].sample
 	if len(dims) != len(sample) {
-		return errorf(CodeWrongRank, name, "a row has %d dims, not %d", len(sample), len(dims))
+		return errShape(CodeWrongRank, name, sample, dims)
 	}
 	for at, dim := range dims {
 		if dim < 0 || uint64(dim) > sample[at] {
-			return errorf(CodeWrongDim, name, "dim %d is %d, and at most %d", at, dim, sample[at])
+			return errShape(CodeWrongDim, name, sample, dims)
 		}
 	}
 	for at, dim := range dims {
 		s.request.Inputs[i].Shape[1+at] = uint64(dim)
 	}
 	return nil
+}
+
+func errShape(code Code, name string, most []uint64, dims []int) *Error {
+	given := slices.Clone(dims) // formatting would else put every call's dims on the heap
+	return errorf(code, name, "a row is at most %v, not %v", most, given)
 }
 
 // SetTrace sets a text, at most 128 characters, that the broker writes into its log lines about this lease's requests.

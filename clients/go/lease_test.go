@@ -2,7 +2,6 @@ package ringbroker_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 
 	"ringbroker"
@@ -153,7 +152,7 @@ func TestConcurrentLeasesAreOneBatch(t *testing.T) {
 	b := ringbrokertest.New(t, twice())
 	m := open(t, dial(t, b), "twice", ringbroker.Slots(64))
 	release := b.Hold()
-	var all sync.WaitGroup
+	var all group
 	for range 8 {
 		l := acquire(t, m, 1)
 		all.Go(func() {
@@ -170,7 +169,7 @@ func TestConcurrentLeasesAreOneBatch(t *testing.T) {
 func TestManyGoroutinesGetTheirOwnAnswers(t *testing.T) {
 	bothWays(t, func(t *testing.T, spin ringbroker.Option) {
 		m := open(t, dial(t, ringbrokertest.New(t, twice()), spin), "twice", ringbroker.Slots(11))
-		var all sync.WaitGroup
+		var all group
 		for worker := range 16 {
 			all.Go(func() {
 				for i := range 60 {

@@ -2,7 +2,6 @@ package ringbroker_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 
 	"ringbroker"
@@ -125,7 +124,7 @@ func TestManyGoroutinesOutliveBrokersThatDie(t *testing.T) {
 		b := ringbrokertest.New(t, twice())
 		m := open(t, dial(t, b, spin), "twice", ringbroker.Slots(8))
 		stop := make(chan bool)
-		var all sync.WaitGroup
+		var all group
 		for range 8 {
 			all.Go(func() {
 				for {

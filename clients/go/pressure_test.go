@@ -2,7 +2,6 @@ package ringbroker_test
 
 import (
 	"context"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,7 +17,7 @@ func TestABrokerThatDoesNotReadBlocksNobody(t *testing.T) {
 		m := open(t, dial(t, b, spin), "twice", ringbroker.Slots(rows))
 		infer(t, acquire(t, m, 1))
 		resume := b.Pause()
-		var all sync.WaitGroup
+		var all group
 		for range rows - 1 {
 			l := acquire(t, m, 1)
 			all.Go(func() { infer(t, l) })
@@ -43,7 +42,7 @@ func TestTheWaitingAreAnsweredWhenABrokerDiesThatDidNotRead(t *testing.T) {
 	m := open(t, dial(t, b), "twice", ringbroker.Slots(1000))
 	infer(t, acquire(t, m, 1))
 	b.Pause()
-	var all sync.WaitGroup
+	var all group
 	for range 999 {
 		l := acquire(t, m, 1)
 		all.Go(func() {
@@ -60,7 +59,7 @@ func TestALargeLeaseIsNotStarved(t *testing.T) {
 	m := open(t, dial(t, ringbrokertest.New(t, twice())), "twice", ringbroker.Slots(4))
 	held := acquire(t, m, 1)
 	order := make(chan int, 2)
-	var all sync.WaitGroup
+	var all group
 	for _, rows := range []int{4, 1} {
 		queued := make(chan bool)
 		all.Go(func() {

@@ -35,7 +35,7 @@ func (r Result) Output(name string) Tensor {
 	defer s.mu.Unlock()
 	i := indexOfPlane(s.ring.outputs, name)
 	if i < 0 {
-		return Tensor{err: errNoTensor(name)}
+		return Tensor{err: errNoTensor(name, s.ring.outputs)}
 	}
 	shape := s.result.Outputs[i].Shape
 	return Tensor{lease: Lease{s, r.generation}, run: r.run, plane: &s.ring.outputs[i], shape: shape, row: allRows}

@@ -95,7 +95,7 @@ func TestAnEmptyRingBeginsAtTheFront(t *testing.T) {
 func BenchmarkTakeAndGive(b *testing.B) {
 	rows := newRows(1024)
 	rows.take(1)
-	for b.Loop() {
+	for range b.N {
 		rows.give(rows.take(1), 1)
 	}
 }

@@ -1,5 +1,7 @@
 package ringbroker
 
+import "strings"
+
 // Tensor is an input of a lease or an output of a result, in shared memory; [View] makes a slice of it. It is a small
 // value.
 type Tensor struct {
@@ -13,8 +15,12 @@ type Tensor struct {
 
 const allRows = -1
 
-func errNoTensor(name string) *Error {
-	return errorf(CodeInvalidField, name, "the model has no tensor of that name here")
+func errNoTensor(name string, planes []plane) *Error {
+	names := make([]string, len(planes))
+	for i := range planes {
+		names[i] = planes[i].name
+	}
+	return errorf(CodeInvalidField, name, "there is no tensor of that name here; there are %s", strings.Join(names, ", "))
 }
 
 // Input is an input of the lease, of the shape that the request will have: the ring's largest, or what SetShape said.
@@ -28,7 +34,7 @@ func (l Lease) Input(name string) Tensor {
 	defer s.mu.Unlock()
 	i := indexOfPlane(s.ring.inputs, name)
 	if i < 0 {
-		return Tensor{err: errNoTensor(name)}
+		return Tensor{err: errNoTensor(name, s.ring.inputs)}
 	}
 	return Tensor{lease: l, plane: &s.ring.inputs[i], shape: s.request.Inputs[i].Shape, row: allRows}
 }

@@ -3,6 +3,7 @@ package ringbroker_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"ringbroker"
@@ -125,10 +126,21 @@ func TestOneShortRowIsOneSlice(t *testing.T) {
 		t.Fatal(err)
 	}
 	infer(t, l)
-	wants(t, l.SetShape("a", 17), ringbroker.CodeWrongDim)
-	wants(t, l.SetShape("a", -1), ringbroker.CodeWrongDim)
-	wants(t, l.SetShape("a", 1, 1), ringbroker.CodeWrongRank)
-	wants(t, l.SetShape("c", 1), ringbroker.CodeInvalidField)
+	for _, refused := range []struct {
+		err  error
+		code ringbroker.Code
+		text string
+	}{
+		{l.SetShape("a", 17), ringbroker.CodeWrongDim, "a row is at most [16], not [17]"},
+		{l.SetShape("a", -1), ringbroker.CodeWrongDim, "a row is at most [16], not [-1]"},
+		{l.SetShape("a", 1, 1), ringbroker.CodeWrongRank, "a row is at most [16], not [1 1]"},
+		{l.SetShape("c", 1), ringbroker.CodeInvalidField, "there are a, b"},
+	} {
+		wants(t, refused.err, refused.code)
+		if !strings.Contains(refused.err.Error(), refused.text) {
+			t.Errorf("%v does not say %q", refused.err, refused.text)
+		}
+	}
 	if len(view[int64](t, l.Input("a"))) != 2 {
 		t.Error("a shape that was refused was taken")
 	}

@@ -1,5 +1,6 @@
 """Models that are slow, large or fail in every way that a model can, as factories for the broker."""
 
+import contextlib
 import sys
 import time
 
@@ -107,6 +108,31 @@ maximum_zero = _declared({"x": "F32[batch,seq]"}, {"y": ROW}, {"seq": 0})
 other_shape = _declared({"x": ROW}, {"y": "F32[batch,5]"})
 other_dtype = _declared({"x": ROW}, {"y": "I64[batch,4]"})
 other_count = _declared({"x": ROW}, {"y": ROW, "z": ROW})
+
+
+def _load():
+    print("loading", file=sys.stderr, flush=True)
+    time.sleep(60)
+
+
+def endless():
+    """Is not loaded before a signal ends it."""
+    _load()
+
+
+def complaining():
+    """Makes another error of the one that interrupts it."""
+    try:
+        _load()
+    except BaseException as error:
+        raise OSError("no weights") from error
+
+
+def deaf():
+    """Is loaded whatever interrupts it."""
+    with contextlib.suppress(BaseException):
+        _load()
+    return twice()
 
 
 def fails_at_trial():

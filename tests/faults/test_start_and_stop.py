@@ -22,6 +22,7 @@ from tests.faults.wire import Bystander, Peer
 FACTORIES = "tests.faults.models"
 TWICE = f"twice={FACTORIES}:twice"
 SLOW = f"slow={FACTORIES}:slow"
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def refused(socket_path, *models, path=""):
@@ -33,7 +34,8 @@ def refused(socket_path, *models, path=""):
     )
     assert done.returncode == 1, done
     assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    uncaught = [line for line in done.stderr.splitlines() if line.startswith("Traceback")]  # the log's are indented
+    assert uncaught == []
     return done.stderr.splitlines()[-1]
 
 
@@ -60,6 +62,37 @@ def test_signal_as_soon_as_it_is_ready(number):
         broker.process.send_signal(number)
         assert broker.process.wait(START_TIMEOUT_S) == 0
         assert not Path(broker.socket_path).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("factory", ["endless", "complaining", "deaf"])
+def test_signal_while_a_model_is_loaded(tmp_path, factory, number):
+    command = broker_command("serve", f"m={FACTORIES}:{factory}", "--socket", str(tmp_path / "broker.sock"))
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stderr.readline() == "loading\n"
+            process.send_signal(number)
+            told, log = process.communicate(timeout=START_TIMEOUT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert told == ""
+    assert log.splitlines()[0].endswith(f"stopping signal={number.name}")
+    assert "broker: error" not in log
+    assert [left.name for left in tmp_path.iterdir()] == ["broker.sock.lock"]
+
+
+def test_output_that_nobody_reads(tmp_path):
+    """It cannot say that it serves; it ends, and leaves nothing."""
+    command = broker_command("serve", TWICE, "--socket", str(tmp_path / "broker.sock"))
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, stdout=write, stderr=subprocess.PIPE, check=False)
+    os.close(write)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert [left.name for left in tmp_path.iterdir()] == ["broker.sock.lock"]
 
 
 # --- the socket's path ---

@@ -64,6 +64,7 @@ class PreparedPackage:
     least: tuple[Least, ...]
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
+    state: str | None = None
 
     survives_fork: ClassVar[bool] = True
 

@@ -32,7 +32,8 @@ from broker.engine.formats import guards
 from broker.engine.formats.interface import inputs_of, outputs_of, ranges_of
 from broker.engine.formats.symbols import PLAIN_LOWER_BOUND, Symbols
 from broker.engine.inplace import plan as inplace
-from broker.engine.inplace.mutation import outside_written
+from broker.engine.inplace.mutation import is_for_training, outside_written
+from broker.engine.inplace.outvariants import name_of
 from broker.engine.inplace.rehearsal import Check, Program
 from broker.engine.plan import Plan
 from broker.engine.probe import Probe
@@ -54,6 +55,7 @@ class PreparedProgram:
     minima: Mapping[str, int]
     ranges: Mapping[str, tuple[float, float]]
     computed_dims: frozenset[str]
+    state: str | None
     copied_because: str | None
     """Why nothing is tried in place; None where it is."""
 
@@ -112,7 +114,7 @@ def _read(program: ExportedProgram, module: GraphModule, config: ModelConfig) ->
             raise RingbrokerError(Code.CONFIG_INVALID, f"the model takes {least} or more", name)
     graph = _flat_graph(module)
     open_dims = {name: key for key, name in names.items() if not symbols.is_of_inputs(key)}
-    written = outside_written(graph)
+    written = next(iter(outside_written(graph)), None)
     check = _check(program, module, inputs, symbols, names)
     return PreparedProgram(
         signature=signature,
@@ -121,7 +123,8 @@ def _read(program: ExportedProgram, module: GraphModule, config: ModelConfig) ->
         minima=minima,
         ranges=ranges_of(program, inputs),
         computed_dims=frozenset(str(name) for name, key in open_dims.items() if symbols.is_computed(key)),
-        copied_because=f"the model writes into {written}" if written else _SIZES_LATER if open_dims else None,
+        state=_state_of(graph),
+        copied_because=f"the model writes into {written.target}" if written else _SIZES_LATER if open_dims else None,
     )
 
 
@@ -157,6 +160,15 @@ def _flat_graph(module: GraphModule) -> Graph:
     values: Any = graph.graph_copy(module.graph, {})
     graph.output(tuple(value for value in values if value is not None))
     return graph
+
+
+def _state_of(graph: Graph) -> str | None:
+    """See `plan.Prepared.state`."""
+    for node in graph.nodes:
+        if is_for_training(node):
+            return f"it was exported in training mode ({name_of(node)}): call .eval() before torch.export.export"
+    buffers = [str(node.target) for node in outside_written(graph) if node.op == "get_attr"]
+    return f"it writes into its buffer {buffers[0]} at every call" if buffers else None
 
 
 def _check(

@@ -37,6 +37,7 @@ class PreparedOnnx:
     minima: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()  # it does not say what its open dims depend on
+    state: str | None = None
 
     survives_fork: ClassVar[bool] = False  # a session has threads of its own
 

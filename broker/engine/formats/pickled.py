@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from broker.engine.config import ModelConfig
-from broker.engine.failure import told
+from broker.engine.failure import logged
 from broker.engine.formats.python import PreparedCallable, import_from_here, prepare_callable
 from ringbuf.errors import Code, RingbrokerError
 
@@ -77,7 +77,7 @@ def _load(path: Path) -> Any:
         with path.open("rb") as file:
             return pickle.load(file)
     except (Exception, SystemExit) as error:  # it runs the file's own code
-        text = f"the pickle cannot be loaded: {told(error)}"
+        text = f"the pickle cannot be loaded: {logged(error, str(path))}"
         raise RingbrokerError(Code.MODEL_INVALID, text, str(path)) from error
 
 

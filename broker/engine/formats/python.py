@@ -27,7 +27,7 @@ import torch
 
 from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig, is_range
-from broker.engine.failure import told
+from broker.engine.failure import logged, told
 from broker.engine.formats import outs
 from broker.engine.formats.weights import load_weights
 from broker.engine.plan import Plan
@@ -46,6 +46,7 @@ class PreparedCallable:
     minima: Mapping[str, int] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
+    state: str | None = None
 
     survives_fork: ClassVar[bool] = True
 
@@ -115,7 +116,8 @@ def _find(source: str) -> Callable[..., Any]:
             raise RingbrokerError(Code.MODEL_NOT_FOUND, f"there is no module {module_name!r}", source) from error
         raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {error}", source) from error
     except (Exception, SystemExit) as error:
-        raise RingbrokerError(Code.FACTORY_FAILED, f"importing {module_name!r}: {told(error)}", source) from error
+        text = f"importing {module_name!r}: {logged(error, source)}"
+        raise RingbrokerError(Code.FACTORY_FAILED, text, source) from error
     factory = getattr(module, name, None)
     if factory is None:
         raise RingbrokerError(Code.MODEL_NOT_FOUND, f"{module_name!r} has no {name!r}", source)
@@ -129,7 +131,8 @@ def _call(factory: Callable[..., Any], config: ModelConfig) -> Callable[..., Any
     try:
         model = factory(**config.arguments)
     except (Exception, SystemExit) as error:
-        raise RingbrokerError(Code.FACTORY_FAILED, f"the factory raised {told(error)}", config.source) from error
+        text = f"the factory raised {logged(error, config.name)}"
+        raise RingbrokerError(Code.FACTORY_FAILED, text, config.source) from error
     if not callable(model):
         text = f"the factory returned a {type(model).__name__}, which is not callable"
         raise RingbrokerError(Code.FACTORY_FAILED, text, config.source)

@@ -117,3 +117,7 @@ __all__ = [
     "WrongPool",
     "connect",
 ]
+
+for _public in (globals()[_name] for _name in __all__):
+    if _public.__module__.startswith("ringbroker."):
+        _public.__module__ = "ringbroker"  # a traceback then says what can be caught: ringbroker.UnknownModel

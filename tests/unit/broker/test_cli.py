@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from broker.cli import main
+from broker.catalog import Catalog
+from broker.cli import _announce, main
+from broker.config import ServeConfig
 from tests.conformance import reference_models
 from tests.conftest import ROOT, broker_command, running_broker
 
@@ -93,7 +95,7 @@ def test_a_model_without_a_name_is_an_error():
         ("m=mismatching:factory", "3106 SIGNATURE_MISMATCH"),
     ],
 )
-def test_load_errors_are_one_line_and_exit_1(tmp_path, model, error):
+def test_load_errors_are_told_in_the_last_line_and_exit_1(tmp_path, model, error):
     (tmp_path / "file.bin").write_text("x")
     (tmp_path / "file.pt2").write_text("x")
     (tmp_path / "failing.py").write_text("def factory(): raise OSError('no weights')")
@@ -102,8 +104,7 @@ def test_load_errors_are_one_line_and_exit_1(tmp_path, model, error):
     done = serve(model, folder=tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"broker: error {error}: ")
+    assert done.stderr.splitlines()[-1].startswith(f"broker: error {error}: ")
     assert not (tmp_path / "broker.sock").exists()
 
 
@@ -153,6 +154,12 @@ def test_models_as_json(invoke):
         "outputs": {"y": "I64[batch,seq]"},
         "dims": {"seq": 16},
     }
+
+
+@pytest.mark.parametrize(("name", "files"), [("twice", "input.npy"), ("sum", "a=a.npy b=b.npy")])
+def test_how_to_call_it_names_every_input(catalog, capsys, name, files):
+    _announce(Catalog([catalog.models[name]]), ServeConfig((), "/run/broker.sock"))
+    assert f"call it:  broker infer {name} {files} --socket /run/broker.sock\n" in capsys.readouterr().out
 
 
 def test_sigterm_ends_it_and_leaves_nothing(tmp_path):

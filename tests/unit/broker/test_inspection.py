@@ -12,6 +12,7 @@ from tests.unit.broker.parts import load_model
 
 EXECUTION = "tests.unit.broker.test_execution"
 MODELS = "tests.unit.broker.engine.test_models"
+UNBOUNDED = {"inputs": {"x": "F32[batch,s]"}, "outputs": {"y": "F32[batch,s]"}}
 
 
 def inspected(source, **said):
@@ -45,21 +46,28 @@ def test_a_plain_model():
         (
             f"{MODELS}:mixes_rows",
             {},
-            "batch      up to 1 rows (row 0 of a batch of 2 is not what it is alone: y off by",
+            "batch      1 row at a time (row 0 of a batch of 2 is not what it is alone: y off by",
         ),
         (f"{MODELS}:Remembering", {}, "state      the same input twice gave different answers"),
-        (f"{MODELS}:enormous", {}, "67108864 bytes a slot; 1 slots by default"),
+        (f"{MODELS}:enormous", {}, "67108864 bytes a slot; 1 slot by default"),
         (f"{MODELS}:writes_into_its_input", {"private_inputs": True}, "inputs     copied to private memory"),
         (f"{EXECUTION}:double", {}, "lie apart or are permuted: one call, as they are"),
         (f"{EXECUTION}:fussy", {}, "lie apart or are permuted: one by one"),
         (f"{EXECUTION}:fussy", {"gather": "always"}, "lie apart or are permuted: one call, copied together"),
         (f"{EXECUTION}:scaled", {"uniform": frozenset({"rate"})}, "rate: I64[]; stride 8 bytes; uniform: one value"),
         (f"{EXECUTION}:double", {}, "x: F32[batch,seq], seq up to 6; stride 24 bytes"),
-        (f"{EXECUTION}:double", {"inputs": {"x": "F32[batch,s]"}, "outputs": {"y": "F32[batch,s]"}}, "with s = 1"),
+        (f"{EXECUTION}:double", UNBOUNDED, "x: F32[batch,s], s of any size; stride 4 bytes with s = 1"),
+        (f"{EXECUTION}:double", UNBOUNDED, "dims       no maximum for s: a client says one"),
+        (f"{EXECUTION}:double", UNBOUNDED, "ring       8 bytes a slot with s = 1; 64 slots by default"),
     ],
 )
 def test_what_is_worth_knowing_is_said(source, said, line):
     assert line in told(source, **said)
+
+
+def test_rows_that_lie_apart_are_no_matter_where_none_share_a_call():
+    assert inspected(f"{EXECUTION}:double", max_batch=1)["rows_apart"] is None
+    assert "lie apart" not in told(f"{EXECUTION}:double", max_batch=1)
 
 
 def test_the_command():
@@ -67,6 +75,8 @@ def test_the_command():
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert (found["name"], found["max_batch"]) == ("scorer", 4)
+    result = CliRunner().invoke(main, ["inspect", f"{MODELS}:doubles"])
+    assert result.stdout.startswith(f"doubles  version 1  from {MODELS}:doubles\n")
     result = CliRunner().invoke(main, ["inspect", f"{MODELS}:doubles", "--require-zero-copy"])
     assert result.exit_code == 1
     assert "3108 ZERO_COPY_IMPOSSIBLE" in result.output

@@ -1,9 +1,10 @@
-"""Logs: one line per event, whatever is in it."""
+"""Logs: one line for each event, whatever is in it; as text, a traceback's lines after it."""
 
 import json
 import logging
 import subprocess
 import sys
+import traceback
 
 import pytest
 
@@ -44,19 +45,34 @@ def test_json():
     }
 
 
-@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
-@pytest.mark.parametrize("fields", [{"odd": ODD}, {"exc_info": raised()}, {"traceback": "a\r\nb\x85c"}])
+@pytest.mark.parametrize(
+    ("formatter", "fields"),
+    [
+        (TextFormatter(), {"odd": ODD}),
+        (JsonFormatter(), {"odd": ODD}),
+        (JsonFormatter(), {"exc_info": raised()}),
+        (JsonFormatter(), {"traceback": "a\r\nb\x85c"}),
+    ],
+)
 def test_one_line_per_event(formatter, fields):
     line = formatter.format(record(**fields))
     assert len(line.splitlines()) == 1
     assert line.isprintable()
 
 
-def test_a_traceback_can_be_read_back():
-    line = TextFormatter().format(record(exc_info=raised()))
-    text = json.loads(line.partition("traceback=")[2])
-    assert text.startswith("Traceback (most recent call last):\n")
-    assert text.endswith("ValueError: two\nlines")
+@pytest.mark.parametrize("is_field", [False, True])
+def test_a_traceback_can_be_read_as_text(is_field):
+    error = raised()
+    said = {"traceback": "".join(traceback.format_exception(*error))} if is_field else {"exc_info": error}
+    event, *lines = TextFormatter().format(record(session=7, **said)).split("\n")
+    assert event.endswith("it happened session=7")
+    assert lines[0] == "    Traceback (most recent call last):"
+    assert lines[-2:] == ["    ValueError: two", "    lines"]
+
+
+def test_no_line_of_a_traceback_looks_like_an_event():
+    text = TextFormatter().format(record(traceback="a\r\nb\x85c\x1b[31md\n\udc80"))
+    assert text.splitlines()[1:] == ["    a", "    b", "    c\\x1b[31md", "    \\udc80"]
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from broker.engine.config import ModelConfig
-from broker.options import apply_options, model_options, parse_model
+from broker.options import apply_options, model_options, parse_model, parse_source
 from ringbuf.errors import Code, RingbrokerError
 
 A, B = ModelConfig(name="a", source="a.pt2"), ModelConfig(name="b", source="b.onnx")
@@ -149,3 +149,31 @@ def test_parse_model_refuses(argument):
     with pytest.raises(RingbrokerError) as caught:
         parse_model(argument)
     assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, argument)
+
+
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("resnet-50.v2.pt2", "resnet-50.v2"),
+        ("there/my model.onnx", "my_model"),
+        ("models/digits", "digits"),
+        ("models/digits/2", "digits"),
+        ("models/digits/2/model.pt2", "model"),
+        ("package.module:scorer", "scorer"),
+        ("absent.pt2", "absent"),
+        ("-.pt2", "model"),
+    ],
+)
+def test_a_model_without_a_name_is_called_as_its_source(tmp_path, monkeypatch, argument, name):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "models" / "digits" / "2"
+    folder.mkdir(parents=True)
+    (folder / "model.pt2").touch()
+    assert parse_source(argument) == ModelConfig(name=name, source=argument)
+    assert parse_source(f"m={argument}") == ModelConfig(name="m", source=argument)
+
+
+def test_no_source():
+    with pytest.raises(RingbrokerError) as caught:
+        parse_source("")
+    assert caught.value.code == Code.CONFIG_INVALID

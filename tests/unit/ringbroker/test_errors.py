@@ -3,6 +3,7 @@
 import copy
 import pickle
 import re
+import traceback
 
 import pytest
 import ringbroker
@@ -26,6 +27,11 @@ def test_docstring_shows_the_whole_tree():
         if parent:
             assert classes[name].__bases__[0].__name__ == parent
     assert classes.keys() <= set(ringbroker.__all__)
+
+
+def test_a_traceback_names_what_can_be_caught():
+    error = errors.error_of(Code.UNKNOWN_MODEL, "why")
+    assert traceback.format_exception_only(error) == ["ringbroker.UnknownModel: UNKNOWN_MODEL: why\n"]
 
 
 @pytest.mark.parametrize("code", Code)

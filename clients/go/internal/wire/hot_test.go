@@ -69,7 +69,7 @@ func TestWhatMayNotTravelIsNotEncoded(t *testing.T) {
 func BenchmarkAppendInfer(b *testing.B) {
 	encoder, room, m := new(Encoder), make([]byte, 0, 256), hotInfer()
 	b.ReportAllocs()
-	for b.Loop() {
+	for range b.N {
 		encoder.Append(room, m)
 	}
 }
@@ -77,7 +77,7 @@ func BenchmarkAppendInfer(b *testing.B) {
 func BenchmarkDecodeResult(b *testing.B) {
 	decoder, answer := NewBrokerDecoder(), hotResult(b)
 	b.ReportAllocs()
-	for b.Loop() {
+	for range b.N {
 		decoder.Decode(answer)
 	}
 }

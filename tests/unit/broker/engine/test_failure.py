@@ -2,7 +2,7 @@
 
 import pytest
 
-from broker.engine.failure import told
+from broker.engine.failure import logged, told
 
 TORCHSCRIPT = """The following operation failed in the TorchScript interpreter.
 Traceback of TorchScript (most recent call last):
@@ -26,3 +26,13 @@ RuntimeError: mat1 and mat2 shapes cannot be multiplied (1x3 and 1x3)
 )
 def test_one_line(error, line):
     assert told(error) == line
+
+
+def test_what_a_models_code_raised_is_in_the_log(caplog):
+    try:
+        raise KeyError("seq")
+    except KeyError as error:
+        assert logged(error, "m") == "KeyError: 'seq' (the log has the traceback)"
+    (record,) = caplog.records
+    assert record.model == "m"
+    assert 'raise KeyError("seq")' in caplog.text

@@ -165,8 +165,37 @@ def enormous():
     return Model(lambda x: x + 1, {"x": "F32[batch,8388608]"}, {"y": "F32[batch,8388608]"})
 
 
+def fixed():
+    return Model(lambda x, y, rate: x * rate, {"x": "F32[1,4]", "y": "F32[1]", "rate": "F32[]"}, {"y": "F32[1,4]"})
+
+
+def fixed_detector():
+    """A batch would not help it: how many it finds differs from row to row."""
+    return Model(lambda x: x[0, :2], {"x": "F32[1,4]"}, {"y": "F32[n]"}, {"n": 4})
+
+
+def above_all():
+    """As many values as there are: more than its maximum, with usual inputs."""
+    return Model(lambda x: x.flatten(), {"x": ROW}, {"y": "F32[n]"}, {"n": 3})
+
+
 def enormous_where_long():
     return Model(lambda x: x + 1, {"x": "F32[batch,8388608,seq]"}, {"y": "F32[batch,8388608,seq]"}, {"seq": 1})
+
+
+_HUGE = "F32[batch,2147483647,2147483647]"
+
+
+def huge_input():
+    return Model(lambda x: x, {"x": _HUGE}, {"y": ROW})
+
+
+def huge_output():
+    return Model(lambda x: x, {"x": ROW}, {"y": _HUGE})
+
+
+def huge_maximum():
+    return Model(lambda x: x, {"x": ROW}, {"y": "F32[batch,n,m]"}, {"n": 2**31 - 1, "m": 2**31 - 1})
 
 
 def load(name, **said):
@@ -276,14 +305,70 @@ def test_values_between_the_ends_of_the_declared_range():
     assert refusal("embedding_with_a_wrong_range").code == Code.SIGNATURE_INVALID
 
 
-def test_zero_copy_can_be_required():
-    error = refusal("doubles", require_zero_copy=True)
-    assert (error.code, error.path) == (Code.ZERO_COPY_IMPOSSIBLE, "m.y")
+class InPlace(torch.nn.Module):
+    """Writes into `out` where that lies in one piece, or everywhere."""
+
+    def __init__(self, tensor, everywhere):
+        super().__init__()
+        self.inputs, self.outputs, self.everywhere = {"x": tensor}, {"y": tensor}, everywhere
+
+    def forward(self, x, out=None):
+        is_used = out is not None and (self.everywhere or out.is_contiguous())
+        return torch.add(x, x, out=out if is_used else None)
+
+
+def in_place(tensor=ROW, everywhere=True):
+    return InPlace(tensor, everywhere)
+
+
+TURNED, SHORT = "F32[2,batch,4]", "F32[batch,seq]"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"arguments": {"tensor": TURNED}},
+        {"arguments": {"tensor": SHORT}},
+        {"arguments": {"tensor": SHORT, "everywhere": False}, "max_batch": 1},
+        {"gather": "always", "max_batch": 1},
+    ],
+)
+def test_what_copies_nothing_is_served_where_zero_copy_is_required(said):
+    load("in_place", require_zero_copy=True, **said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "path", "text"),
+    [
+        ("doubles", {}, "m.y", "the result is copied: the model returns new tensors"),
+        ("in_place", {"private_inputs": True}, "m", "private"),
+        ("in_place", {"gather": "always"}, "m", "copied together"),
+        ("in_place", {"arguments": {"tensor": TURNED, "everywhere": False}}, "m", "where rows lie apart"),
+        ("in_place", {"arguments": {"tensor": SHORT, "everywhere": False}}, "m", "where rows lie apart"),
+    ],
+)
+def test_what_copies_is_refused_where_zero_copy_is_required(name, said, path, text):
+    assert load(name, **said)
+    error = refusal(name, require_zero_copy=True, **said)
+    assert (error.code, error.path) == (Code.ZERO_COPY_IMPOSSIBLE, path)
+    assert text in error.text
+
+
+def test_a_first_dim_that_was_fixed_at_export():
+    assert load("fixed").proof.batch == (
+        "x, y, rate, y without a batch axis; if the first dim, which is fixed at 1, is the batch, export it as a "
+        "dynamic one: an example of 2 rows, and torch.export's dynamic_shapes="
+        "{'x': {0: Dim('batch')}, 'y': {0: Dim('batch')}}"
+    )
+    assert load("fixed_detector").proof.batch == "x, y without a batch axis"
 
 
 @pytest.mark.parametrize(
     ("name", "path", "text"),
     [
+        ("above_all", "m.outputs[0]", "raise --maximum n, or give --range x=LOW..HIGH for a realistic trial"),
+        ("embedding", "m", "(the log has the traceback); if its inputs' values were wrong, give --range ids=LOW..HIGH"),
         ("wrong_shape", "m.outputs[0]", "float32[1, 3]"),
         ("wrong_dtype", "m.outputs[0]", "float64"),
         ("raising", "m", "a trial run of one row raised RuntimeError"),
@@ -340,6 +425,13 @@ def test_a_factory_beside_the_operator_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", list(__import__("sys").path))
     assert load_model("rb_loaded_beside:factory").config.source == "rb_loaded_beside:factory"
+
+
+@pytest.mark.parametrize("name", ["huge_input", "huge_output", "huge_maximum"])
+def test_rows_for_which_there_is_no_room(name):
+    error = refusal(name)
+    assert (error.code, error.path) == (Code.SIGNATURE_INVALID, "m")
+    assert "one row of its inputs and outputs cannot be made" in error.text
 
 
 def test_every_size_is_tried_whatever_the_first_one_gives():

@@ -73,6 +73,12 @@ def test_open_dims_need_a_maximum_from_the_file_or_the_operator():
     assert names["2*s1"] == "y_1"
 
 
+def test_a_maximum_of_a_dim_that_the_file_calls_otherwise():
+    with pytest.raises(RingbrokerError, match=r"there are: x_1, y_1. --input NAME:DTYPE\[DIMS\] names them") as caught:
+        signature_of(tensors(x=[S0, S1]), tensors(y=[S0, Symbol("u0")]), {"u0": 4}, maxima={"seq": 64})
+    assert (caught.value.code, caught.value.path) == (Code.CONFIG_INVALID, "seq")
+
+
 def test_maxima_of_the_file_and_the_operator():
     inputs, outputs = tensors(x=[S0, S1]), tensors(y=[S0])
     named = {"inputs": {"x": "F32[batch,seq]"}}
