@@ -2,7 +2,6 @@
 
 import pytest
 
-from broker.catalog import Catalog
 from ringbuf.segment import SegmentStore
 from tests.unit.broker import parts
 

@@ -6,7 +6,6 @@ import os
 import numpy as np
 import pytest
 
-from broker.catalog import Catalog
 from ringbuf import segment
 from ringbuf.errors import Code
 from ringbuf.wire import messages
