@@ -111,7 +111,7 @@ class Events(Protocol):
         """A worker is gone; another is on its way, unless it was sent away."""
 
     def packet(self, worker: Worker, packet: Packet) -> None:
-        """A worker says something about its sessions."""
+        """A worker says that it serves, or something about its sessions."""
 
 
 class Generation:
@@ -254,6 +254,7 @@ class Generation:
                     worker.stats.page[ALIVE_NS] = self._clock_ns()
                     self._backoff_ns.pop((worker.pool.name, worker.index), None)
                     self._check_ready()
+                    self._events.packet(worker, packet)
                 case Failed(code, text, path):
                     self._failure = RingbrokerError(code, text, path)
                 case _:

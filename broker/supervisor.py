@@ -20,7 +20,7 @@ from typing import Any
 from broker import admin, lifeline, listener
 from broker.admin import AdminPeer
 from broker.config import ServeConfig
-from broker.control import Attached, Ended, Freed, Made, NotMade, Packet, Take, Want
+from broker.control import Attached, Ended, Freed, Made, NotMade, Packet, Serving, Take, Want
 from broker.generation import Generation, Worker
 from broker.handshake import Handshake
 from broker.loop import Loop
@@ -183,6 +183,8 @@ class Supervisor:
     def packet(self, worker: Worker, packet: Packet) -> None:
         """See `generation.Events`."""
         match packet:
+            case Serving():
+                self._place()
             case Want():
                 self._maker.want(packet, worker)
             case Attached(session, ring):
