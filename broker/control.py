@@ -13,7 +13,7 @@ import contextlib
 import os
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -139,6 +139,8 @@ class Retire(Struct, tag=True):
 class Serving(Struct, tag=True):
     """It is warm, and takes connections."""
 
+    pid: int
+
 
 class Want(Struct, tag=True):
     """A ring needs its memory."""
@@ -227,22 +229,23 @@ class Channel:
                 self.is_open = False
             _close_all(self._unsent.popleft()[1])
 
-    def receive(self) -> list[tuple[Packet, list[int]]]:
-        """Everything that is there; the descriptors are the caller's now. `is_open` is False after the last."""
-        received: list[tuple[Packet, list[int]]] = []
+    def receive(self) -> Iterator[tuple[Packet, list[int]]]:
+        """Everything that is there, each with its descriptors, which are the caller's. `is_open` is False after the
+        last. One is received when the one before is done with: what that forks has no descriptors of the next.
+        """
         while True:
             try:
                 data, descriptors, _, _ = socket.recv_fds(
                     self._sock, _MAX_PACKET_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
-                return received
+                return
             except OSError:
                 data, descriptors = b"", []
             if not data:
                 self.is_open = False
-                return received
-            received.append((_decoder.decode(data), list(descriptors)))
+                return
+            yield _decoder.decode(data), list(descriptors)
 
     def close(self) -> None:
         """Close this end."""

@@ -73,7 +73,9 @@ class Worker:
         self._pidfd: int | None = None
 
     def take_pid(self, pid: int) -> None:
-        """Learn who it is."""
+        """Learn who it is; it tells itself, and so does its loader."""
+        if self.pid is not None:
+            return
         self.pid = pid
         with contextlib.suppress(ProcessLookupError):  # gone already
             self._pidfd = os.pidfd_open(pid)
@@ -91,8 +93,9 @@ class Worker:
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let go of what we hold of it."""
+        """Let go of what we hold of it, also where somebody still knows it."""
         self.channel.close()
+        self.stats = Stats()
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
@@ -132,8 +135,8 @@ class Generation:
         self.pools = config.all_pools()
         self.loaded: list[Loaded] = []
         self.workers: list[Worker] = []
-        self.past: list[Stats] = []
-        """The counters of workers that are gone."""
+        self.past = Stats()
+        """What the workers that are gone counted."""
         self.is_ready = False
         self.is_retiring = False
         self.is_orphaned = False
@@ -216,6 +219,7 @@ class Generation:
                     self._failure = RingbrokerError(code, text, path)
                 case Ready():
                     self._loading = None
+                    self.past = Stats(models=len(self.loaded))
                     for pool in self.pools:
                         for index in range(pool.workers):
                             self._fork(pool, index)
@@ -249,7 +253,8 @@ class Generation:
             for fd in descriptors:  # none is ever sent this way
                 os.close(fd)
             match packet:
-                case Serving():
+                case Serving(pid):
+                    worker.take_pid(pid)
                     worker.is_serving = True
                     worker.stats.page[ALIVE_NS] = self._clock_ns()
                     self._backoff_ns.pop((worker.pool.name, worker.index), None)
@@ -306,7 +311,7 @@ class Generation:
 
     def _bury(self, worker: Worker) -> None:
         self.workers.remove(worker)
-        self.past.append(worker.stats)
+        self.past.absorb(worker.stats)
         self._watcher.unwatch(worker.channel.fileno())
         worker.close()
         if self._channel.fileno() < 0 and worker.pid is not None:

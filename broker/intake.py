@@ -46,7 +46,7 @@ class Intake:
         self._context, self._stop = context, stop
         self._loop.watch(self._channel.fileno(), self._receive)
         self._loop.on_tick.append(self._tick)
-        self._channel.send(Serving())
+        self._channel.send(Serving(os.getpid()))
 
     # --- Keeper ---
 

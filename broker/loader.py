@@ -181,6 +181,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # the models never become garbage, and a collection would copy every page that holds an object
     if forks_can_run(catalog, config.all_pools(), max(_LEAST_PROOF_S, time.monotonic() - began_s)):
+        os.close(config_fd)
         loader.run(catalog)
         return
     logger.warning("the models cannot be run in forks of the process that loaded them: every worker loads its own")

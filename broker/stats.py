@@ -89,6 +89,12 @@ class Stats:
         page[at + 6] = ledger.gathered_bytes
         page[at + 7] = ledger.outputs_bytes
 
+    def absorb(self, other: Stats) -> None:
+        """Add the sums of another page; those of models where both have them."""
+        for index in range(REQUESTS, min(len(self.page), len(other.page))):
+            if index != IN_FLIGHT:
+                self.page[index] += other.page[index]
+
     def of_model(self, model: int) -> ModelCounters:
         """What the model with number `model` did."""
         at = _MODELS_AT + _PER_MODEL * model

@@ -26,7 +26,7 @@ def status_of(supervisor: Supervisor, now_ns: int) -> dict[str, Any]:
     """Everything, as JSON. Counters are those since the broker started, models' those of the generation that serves."""
     generation, roster = supervisor.current, supervisor.roster
     generations = supervisor.generations()
-    pages = [supervisor.stats, *supervisor.past, *(page for each in generations for page in _pages(each))]
+    pages = [supervisor.stats, *(page for each in generations for page in _pages(each))]
     return {
         "pid": os.getpid(),
         "socket": supervisor.config.socket_path,
@@ -51,7 +51,7 @@ def status_of(supervisor: Supervisor, now_ns: int) -> dict[str, Any]:
 
 
 def _pages(generation: Generation) -> list[Stats]:
-    return [*generation.past, *(worker.stats for worker in generation.workers)]
+    return [generation.past, *(worker.stats for worker in generation.workers)]
 
 
 def _pools(supervisor: Supervisor, generation: Generation, now_ns: int) -> dict[str, Any]:
@@ -59,6 +59,7 @@ def _pools(supervisor: Supervisor, generation: Generation, now_ns: int) -> dict[
         busy_ns = worker.stats.page[BUSY_SINCE_NS]
         return {
             "pid": worker.pid,
+            "index": worker.index,
             "is_serving": worker.is_serving,
             "sessions": sum(1 for _ in supervisor.roster.served_by(worker)),
             "in_flight": worker.stats.page[IN_FLIGHT],

@@ -78,8 +78,6 @@ class Supervisor:
         """The one that new sessions go to."""
         self.others: list[Generation] = []
         """Those that were sent away, and the one that loads."""
-        self.past: list[Stats] = []
-        """The counters of workers that are gone, with their generations."""
         self.is_draining = False
         self.parked: list[tuple[SessionRecord, socket.socket]] = []
         """Connections that wait for a worker, or for the end of the session that they resume."""
@@ -319,7 +317,7 @@ class Supervisor:
             generation.tick(now)
         for generation in [generation for generation in self.others if generation.is_over]:
             self.others.remove(generation)
-            self.past += generation.past
+            self.stats.absorb(generation.past)
         if self.is_draining and not self.roster.served and not self.parked:
             self._end_ns = 0
         if self.current and self.current.is_orphaned and not self.is_loading and now >= self._replace_ns:
