@@ -255,10 +255,15 @@ class Channel:
         self._sock.close()
 
 
-def channel_pair() -> tuple[Channel, socket.socket]:
-    """A channel, and the socket of its other end, which is to be handed to a child."""
+def channel_pair() -> tuple[Channel, int]:
+    """A channel, and the descriptor of its other end, which is to be handed to a child, and closed here."""
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    return Channel(near), far
+    return Channel(near), far.detach()
+
+
+def socket_of(descriptor: int) -> socket.socket:
+    """The socket that was received as a descriptor."""
+    return socket.socket(fileno=descriptor)
 
 
 def _close_all(descriptors: list[int]) -> None:

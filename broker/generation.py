@@ -158,11 +158,11 @@ class Generation:
         config_fd = os.memfd_create("config")
         try:
             os.write(config_fd, msgspec.msgpack.encode(self.config))
-            passed = (far.fileno(), config_fd, lifeline_fd)
+            passed = (far, config_fd, lifeline_fd)
             command = [sys.executable, "-m", "broker.loader", *map(str, passed)]
             process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         finally:
-            far.close()
+            os.close(far)
             os.close(config_fd)
         return channel, process
 
@@ -275,9 +275,9 @@ class Generation:
             stats = Stats(memory=memoryview(mmap.mmap(page_fd, 0)))
             self._next_worker += 1
             worker = Worker(self._next_worker, pool, index, channel, stats, self._clock_ns())
-            self._channel.send(Fork(worker.number, pool.name, index, pool.workers), [far.fileno(), page_fd])
+            self._channel.send(Fork(worker.number, pool.name, index, pool.workers), [far, page_fd])
         finally:
-            far.close()
+            os.close(far)
             os.close(page_fd)
         self.workers.append(worker)
         self._watcher.watch(channel.fileno(), lambda: self._hear_worker(worker))

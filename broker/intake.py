@@ -6,7 +6,6 @@ The sessions speak to it as their `Keeper`; everything it does, it does on the w
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 
 from broker.control import (
@@ -21,6 +20,7 @@ from broker.control import (
     Serving,
     Take,
     Want,
+    socket_of,
 )
 from broker.loop import Loop
 from broker.session import Session, SessionContext
@@ -89,7 +89,7 @@ class Intake:
             _close_all(descriptors)
             self.ended(take.session, is_resumable=take.is_resumed)
             return
-        sock = socket.socket(fileno=descriptors[0])
+        sock = socket_of(descriptors[0])
         session = Session(take, descriptors[1:], self._context, self._clock_ns())
         self._sessions[take.session] = session
         self._context.stats.page[SESSIONS] += 1

@@ -15,7 +15,6 @@ import logging
 import os
 import select
 import signal
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ import msgspec
 from broker import lifeline, log
 from broker.catalog import Catalog
 from broker.config import PoolConfig, ServeConfig
-from broker.control import Channel, Exited, Failed, Fork, Forked, Loaded, Loading, Ready
+from broker.control import Channel, Exited, Failed, Fork, Forked, Loaded, Loading, Ready, socket_of
 from broker.engine import models
 from broker.engine.models import Model
 from broker.engine.repository import versions_of
@@ -94,7 +93,7 @@ class Loader:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self.channel.close()
             lifeline.hold(self._lifeline_fd)
-            channel = Channel(socket.socket(fileno=descriptors[0]))
+            channel = Channel(socket_of(descriptors[0]))
             try:
                 if catalog is None:
                     catalog = self._load_quietly(self._pools[fork.pool].threads or 1)
@@ -167,7 +166,7 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, also where a whole group gets them
     config = msgspec.msgpack.decode(os.pread(config_fd, os.fstat(config_fd).st_size, 0), type=ServeConfig)
     log.configure(config.log_format)
-    loader = Loader(Channel(socket.socket(fileno=channel_fd)), config, lifeline_fd)
+    loader = Loader(Channel(socket_of(channel_fd)), config, lifeline_fd)
     if _EACH in sys.argv:
         loader.run(None)
         return
