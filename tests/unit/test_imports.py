@@ -52,7 +52,7 @@ def is_allowed(module, imported):
             module, "broker.loop", "broker.listener", "broker.admin", "broker.control", *SUPERVISOR, "ringbroker"
         )
     if is_in(imported, "time"):
-        return is_in(module, *SUPERVISOR, "broker.loader", "broker.worker_process", "broker.cli", "ringbroker")
+        return is_in(module, *SUPERVISOR, "broker.worker_process", "broker.cli", "ringbroker")
     return not is_in(imported, "multiprocessing", "spec", "tests", "bench")
 
 
