@@ -18,6 +18,7 @@ from ringbroker.model import Model
 from ringbroker.settings import CLIENT_NAME, TIMEOUT_S, SegmentKind, Settings, socket_path, spin_ns
 from ringbuf.errors import Code
 from ringbuf.wire import messages
+from ringbuf.wire.messages import Model as ModelInfo
 
 MAX_PAGES = 4096  # where a listing is taken for one without end (spec section 5)
 
@@ -30,7 +31,7 @@ class Client:
 
     def __init__(self, settings: Settings, pool: str | None) -> None:
         """Connect; see `connect`."""
-        self.settings = settings
+        self._settings = settings
         self._linking = threading.Lock()
         self._is_closed = False
         self._links = [Link(settings, pool, deadline_after(settings.timeout))]
@@ -38,14 +39,14 @@ class Client:
     @property
     def path(self) -> str:
         """The broker's socket."""
-        return self.settings.path
+        return self._settings.path
 
-    def models(self, timeout: float | None = None) -> list[messages.Model]:
-        """List what the broker serves, in all pools: `name`, `versions`, `pool`, `signature`.
+    def models(self, timeout: float | None = None) -> list[ModelInfo]:
+        """List what all pools serve: `name`, `versions`, `pool`, and `signature` (see `Model.signature`).
 
         Raises Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
-        return self.list_models(self._deadline(timeout))
+        return self._list_models(self._deadline(timeout))
 
     def open(
         self,
@@ -66,7 +67,7 @@ class Client:
         Raises UnknownModel, UnknownVersion, other ModelErrors for `maxima`, ShmFull and other CapacityErrors,
         AttachFailed, Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
-        reposts = self.settings.repost if repost is None else repost
+        reposts = self._settings.repost if repost is None else repost
         request = OpenRequest(model, version, slots, dict(maxima or {}), reposts)
         return Model(self, request, self._deadline(timeout))
 
@@ -102,7 +103,7 @@ class Client:
 
     # For Model ------------------------------------------------------------------------------------------------------
 
-    def link(self, pool: str | None, index: int, deadline_ns: int) -> Link:
+    def _link(self, pool: str | None, index: int, deadline_ns: int) -> Link:
         """The link number `index` to a pool, made where there is none yet; any pool, where it is None."""
         if not self._linking.acquire(timeout=max(0.0, (deadline_ns - monotonic_ns()) / 1e9)):
             raise error_of(Code.BROKER_LOST, "another thread is still connecting")
@@ -110,7 +111,7 @@ class Client:
             there = [link for link in self._links if pool is None or link.session.pool in (pool, None)]
             if index < len(there):
                 return there[index]
-            link = Link(self.settings, pool, deadline_ns)
+            link = Link(self._settings, pool, deadline_ns)
             self._links.append(link)
             if self._is_closed:  # which `close` sets before it looks at the links
                 link.close(_closed())
@@ -118,9 +119,9 @@ class Client:
         finally:
             self._linking.release()
 
-    def list_models(self, deadline_ns: int) -> list[messages.Model]:
+    def _list_models(self, deadline_ns: int) -> list[ModelInfo]:
         """All pages of LIST."""
-        models: list[messages.Model] = []
+        models: list[ModelInfo] = []
         page = 0
         for _ in range(MAX_PAGES):
             connection, answer = self._links[0].ask(partial(messages.List, page=page), messages.Models, deadline_ns)
@@ -133,7 +134,7 @@ class Client:
         raise connection.refuse("the pages of LIST have no end", "next_page")
 
     def _deadline(self, timeout: float | None) -> int:
-        return deadline_after(self.settings.timeout if timeout is None else timeout)
+        return deadline_after(self._settings.timeout if timeout is None else timeout)
 
 
 def _closed() -> Error:

@@ -17,8 +17,8 @@ from time import monotonic_ns
 from typing import TypeVar
 
 from ringbroker.call import Answer, Call
-from ringbroker.errors import BrokerLost, ClientClosed, Error, error_of, fresh, told
-from ringbroker.protocol import Protocol, next_id
+from ringbroker.errors import BrokerLost, ClientClosed, Error, error_of, fresh
+from ringbroker.protocol import Protocol, expect, next_id
 from ringbroker.reader import Reader
 from ringbroker.settings import SegmentKind
 from ringbuf.errors import Code
@@ -115,13 +115,7 @@ class Connection:
 
     def expect(self, answer: Answer | int, kind: type[A]) -> A:
         """Return an answer of type `kind`; raises what else it says, and BadAnswer for another type."""
-        if isinstance(answer, kind):
-            return answer
-        if isinstance(answer, messages.Error):
-            raise told(answer)
-        if isinstance(answer, Error):
-            raise fresh(answer)
-        raise self.refuse(f"{type(answer).__name__} answers what asked for {kind.__name__}")
+        return expect(answer, kind, self.refuse)
 
     def refuse(self, text: str, path: str | None = None) -> Error:
         """End the connection over what the broker sent; returns the BadAnswer to raise."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from ringbroker.ring import Ring
 from ringbuf.wire import messages
-from ringbuf.wire.messages import Plane
+from ringbuf.wire.messages import Plane, Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +25,12 @@ class OpenRequest:
         """The OPEN with this id."""
         return messages.Open(number, self.model, self.version, self.slots, self.maxima, messages.NOTHING)
 
-    def find(self, models: Sequence[messages.Model]) -> tuple[str | None, messages.Signature]:
+    def find(self, models: Sequence[messages.Model]) -> tuple[str | None, Signature]:
         """The model's pool and signature; of one that is not listed, nothing: OPEN will say so."""
         for model in models:
             if model.name == self.model:
                 return model.pool, model.signature
-        return None, messages.Signature((), (), {})
+        return None, Signature((), (), {})
 
     def may_repost(self, ring: messages.Ring) -> bool:
         """Whether a lost request of this ring may be sent again."""
@@ -58,16 +58,21 @@ class Facts:
         return self._rings[0].info.max_rows
 
     @property
-    def signature(self) -> messages.Signature:
-        """The model's inputs and outputs, with dynamic dims by name."""
+    def signature(self) -> Signature:
+        """The model's `inputs` and `outputs`, and `dims`: the maximum of each dynamic dim, None where it has none.
+
+        An input or output has a `name`, a `dtype`, a `shape` with dynamic dims by name, and a `batch_axis` or None.
+        """
         return self._rings[0].signature
 
     @property
     def inputs(self) -> dict[str, Plane]:
-        """The input planes by name, in the signature's order; `sample` is the shape of one row at the ring's maxima."""
+        """The input planes by name, in the signature's order: `dtype`, and `sample`, the shape of one row at the ring's
+        maxima.
+        """
         return {plane.name: plane for plane in self._rings[0].planes.inputs}
 
     @property
     def outputs(self) -> dict[str, Plane]:
-        """The output planes by name, in the signature's order."""
+        """The output planes, likewise."""
         return {plane.name: plane for plane in self._rings[0].planes.outputs}

@@ -84,9 +84,9 @@ class Lease:
         """
         if self._busy.locked() and not self._is_answered():
             raise self._refusal()
-        return self.shape_samples(self._ring.samples_of(dims) if dims else {})
+        return self._shape_samples(self._ring.samples_of(dims) if dims else {})
 
-    def shape_samples(self, samples: Mapping[str, Sample]) -> Arrays:
+    def _shape_samples(self, samples: Mapping[str, Sample]) -> Arrays:
         """As `shape`, but with the whole shape of one row of each input that is not at full size.
 
         Raises RingError (WRONG_DIM) for what does not fit the ring.
@@ -203,7 +203,7 @@ class Lease:
         if self._ring.ended is not None:
             return self._ring.ended
         try:
-            self._link.connect(self._link.patience(deadline_ns), is_patient=not is_over)
+            self._link.connect(self._link.patience(deadline_ns), is_patient=False)
         except Error as error:
             return answer if is_over else error
         if sent > 0 and lost.lost is not None:

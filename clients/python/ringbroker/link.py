@@ -52,8 +52,8 @@ class Link:
     def connect(self, deadline_ns: int, *, is_patient: bool = True) -> Connection:
         """Return a connection that takes requests: the one that there is, or a new one that takes the session up.
 
-        Tries until `deadline_ns` while no broker is there; once, where `is_patient` is false. Raises BrokerLost,
-        Timeout, ClientClosed, or what the broker answers to HELLO.
+        Tries until `deadline_ns`, also while no broker is there; unless `is_patient` is false: a session does not
+        outlive its broker. Raises BrokerLost, Timeout, ClientClosed, or what the broker answers to HELLO.
         """
         connection = self.connection
         if connection.protocol.is_taking:
@@ -157,6 +157,7 @@ class Link:
         backoff = Backoff(deadline_ns)
         while True:
             self._check_open()
+            is_there = True
             try:
                 return self._greet_once(deadline_ns)
             except ResumeRefused:
@@ -164,13 +165,14 @@ class Link:
                 continue
             except STARTING as error:
                 problem = unreachable(self._settings.path, error)
+                is_there = isinstance(error, BlockingIOError)  # with a full backlog
             except Error as error:
                 problem = error
-                if not (isinstance(error, BrokerLost) or (self.session.is_resumable and error.is_retryable)):
+                if not self.session.may_try_again(error):
                     raise
             except OSError as error:
                 raise unreachable(self._settings.path, error) from error
-            pause_s = backoff.next_s() if is_patient else None
+            pause_s = backoff.next_s() if is_patient or is_there else None
             if pause_s is None:
                 raise problem
             time.sleep(pause_s)

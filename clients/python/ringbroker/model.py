@@ -47,7 +47,7 @@ class Model(Facts):
         self._looked_ns = 0
         self._rings: list[RingOf] = []
         try:
-            for index in range(client.settings.connections):
+            for index in range(client._settings.connections):
                 self._rings.append(self._open(index, deadline_ns))
         except BaseException:
             self.close()
@@ -99,7 +99,7 @@ class Model(Facts):
         with self.acquire(samples.rows, left_s) as lease:
             if lease.signature != ring.signature:
                 raise error_of(Code.SIGNATURE_CHANGED, "the model was reloaded with another signature; call again")
-            inputs = lease.shape_samples(samples.short)
+            inputs = lease._shape_samples(samples.short)
             for name, rows in samples.rows_by_name.items():
                 fill(inputs[name], rows, name)
             left_s = None if deadline_ns is None else (deadline_ns - monotonic_ns()) / 1e9
@@ -169,8 +169,8 @@ class Model(Facts):
 
     def _open(self, index: int, deadline_ns: int) -> RingOf:
         """Open a ring on the `index`-th connection to the pool that the model is in now."""
-        pool, signature = self._request.find(self._client.list_models(deadline_ns))
-        link = self._client.link(pool, index, deadline_ns)
+        pool, signature = self._request.find(self._client._list_models(deadline_ns))
+        link = self._client._link(pool, index, deadline_ns)
         return link.open_ring(self._request.message, signature, deadline_ns)
 
     def _wait(self, ring: RingOf, call: Call, rows: int, deadline_ns: int | None) -> int:

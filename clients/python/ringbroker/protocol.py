@@ -13,7 +13,7 @@ from functools import cache
 from itertools import count
 from typing import Generic, TypeVar
 
-from ringbroker.errors import Error, error_of, told
+from ringbroker.errors import Error, error_of, fresh, told
 from ringbuf.errors import Code, RingbrokerError, is_protocol_error
 from ringbuf.wire import messages
 from ringbuf.wire.framing import FrameReader
@@ -23,6 +23,7 @@ HELLO_ID = 0  # the id under which the handshake's call waits; it never travels
 FIRST_ID = 2**32  # from here to 2^53 an id is nine bytes in msgpack, so that it can be written into a finished frame
 
 C = TypeVar("C")
+A = TypeVar("A", bound=messages.Message)
 
 next_id = count(FIRST_ID).__next__  # atomic; 19 ns. One for all connections: a request that is sent again has a new id
 
@@ -168,6 +169,17 @@ class Protocol(Generic[C]):
         # late by the time that the answer took.
         self.clock_offset_ns = 0 if self._hello_ns <= welcome.clock_ns <= now else welcome.clock_ns - now
         self.welcome = welcome
+
+
+def expect(answer: object, kind: type[A], refuse: Callable[[str], Error]) -> A:
+    """Return an answer of type `kind`; raises what else it says, and what `refuse` makes of another type."""
+    if isinstance(answer, kind):
+        return answer
+    if isinstance(answer, messages.Error):
+        raise told(answer)
+    if isinstance(answer, Error):
+        raise fresh(answer)
+    raise refuse(f"{type(answer).__name__} answers what asked for {kind.__name__}")
 
 
 def _bad_answer(error: RingbrokerError) -> Error:

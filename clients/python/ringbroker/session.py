@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringbroker.errors import Error, error_of
+from ringbroker.errors import BrokerLost, Error, error_of
 from ringbroker.ring import Ring
 from ringbroker.settings import Settings
 from ringbuf.errors import Code
@@ -53,6 +53,10 @@ class Session:
         self._token = welcome.resume_token
         self.pool = welcome.options.pool or self._asked_pool
         return [number for number, code in told.items() if code == 0 and number not in self.rings]
+
+    def may_try_again(self, error: Error) -> bool:
+        """Whether a HELLO that ended in `error` may go better later: a broker that restarts, or that is full now."""
+        return isinstance(error, BrokerLost) or (self.is_resumable and error.is_retryable)
 
     def forget(self) -> None:
         """The broker refused the token: every ring is lost, and the next HELLO begins anew."""
