@@ -1,5 +1,6 @@
 """The Python client and real brokers whose workers are killed, reloaded, or too slow."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import ringbroker
+from ringbroker import aio
 
 from tests.conftest import START_TIMEOUT_S, running_broker
 from tests.interop.models import SOURCES
@@ -24,8 +26,7 @@ def segments(request):
 
 @pytest.fixture(scope="module")
 def broker():
-    models = [f"{name}={SOURCES[name]}" for name in ("affine", "slow")]
-    with running_broker(*models, "--workers", "2") as broker:
+    with running_broker(f"affine={SOURCES['affine']}", "--workers", "2") as broker:
         yield broker
 
 
@@ -80,22 +81,25 @@ def connect(broker, segments, **options):
 
 
 def kill_while_in_flight(broker, lease):
-    """Infer on a model that takes 50 ms, and kill its worker meanwhile."""
+    """Infer on a worker that is stopped, so that it cannot answer, and kill it then."""
 
     def kill():
-        wait_until(lambda: any(worker["in_flight"] for worker in workers(broker)))
+        wait_until(lambda: lease._link.connection.protocol.calls)
         kill_worker_of(broker)
 
-    killing = threading.Thread(target=kill)
-    killing.start()
-    try:
-        return lease.infer(timeout=60)
-    finally:
-        killing.join()
+    (pid,) = [worker["pid"] for worker in workers(broker) if worker["sessions"]]
+    os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as threads:
+        killing = threads.submit(kill)
+        try:
+            return lease.infer(timeout=60)
+        finally:
+            killing.result()
 
 
 def test_a_request_in_flight_is_lost_and_may_be_asked_again(broker, segments):
-    with connect(broker, segments) as client, client.open("slow") as model, model.acquire() as lease:
+    with connect(broker, segments) as client, client.open("affine") as model, model.acquire() as lease:
+        lease.infer(timeout=60)  # the broker has read ATTACHED by then
         lease.inputs["x"][:] = 2
         with pytest.raises(ringbroker.BrokerLost) as caught:
             kill_while_in_flight(broker, lease)
@@ -104,7 +108,8 @@ def test_a_request_in_flight_is_lost_and_may_be_asked_again(broker, segments):
 
 
 def test_a_request_in_flight_is_sent_again(broker, segments):
-    with connect(broker, segments, repost=True) as client, client.open("slow") as model, model.acquire() as lease:
+    with connect(broker, segments, repost=True) as client, client.open("affine") as model, model.acquire() as lease:
+        lease.infer(timeout=60)  # the broker has read ATTACHED by then
         lease.inputs["x"][:] = 2
         assert kill_while_in_flight(broker, lease)["y"].tolist() == [[7] * 4]
 
@@ -143,6 +148,36 @@ def test_a_reload_that_an_idle_client_did_not_notice(broker):
     with ringbroker.connect(broker.socket_path, timeout=60) as client, client.open("affine") as model:
         reload(broker)
         assert model(np.ones((1, 4), np.float32), timeout=60).tolist() == [[4] * 4]
+
+
+def test_asyncio(broker, segments):
+    """Tasks that never stop asking, over a killed worker and a reload."""
+
+    async def ask(model, number, is_over):
+        count = 0
+        while not is_over.is_set():
+            async with model.acquire(timeout=60) as lease:
+                lease.inputs["x"][:] = number
+                assert (await lease.infer(timeout=60))["y"].tolist() == [[3 * number + 1] * 4]
+            count += 1
+        return count
+
+    async def run():
+        path, is_over = broker.socket_path, asyncio.Event()
+        async with (
+            await aio.connect(path, timeout=60, segments=segments, repost=True) as client,
+            await client.open("affine", slots=4) as model,
+        ):
+            await model(np.ones((1, 4), np.float32))
+            asking = [asyncio.create_task(ask(model, number, is_over)) for number in range(6)]
+            await asyncio.to_thread(kill_worker_of, broker)
+            await model(np.ones((1, 4), np.float32))
+            await asyncio.to_thread(reload, broker)
+            await model(np.ones((1, 4), np.float32))
+            is_over.set()
+            assert all(await asyncio.gather(*asking))
+
+    asyncio.run(run())
 
 
 def test_nothing_is_left_of_closed_sessions(broker):
