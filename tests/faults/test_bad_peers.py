@@ -1,7 +1,11 @@
 """Clients that say half of something, say it slowly, or never listen: they hurt nobody but themselves."""
 
+import ast
+import os
 import select
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +13,14 @@ from pathlib import Path
 import pytest
 import ringbroker
 
+from tests.conftest import ROOT
 from tests.faults import leaks
 from tests.faults.wire import HELLO, Peer, framed, until
 
 MODEL = "twice"
 MEMORY_BOUND_BYTES = 64 * 2**20
 FLOOD_LIMIT_S = 60
+NOBODY = 65534
 
 
 def conversation(path):
@@ -135,3 +141,20 @@ def test_ring_that_cannot_be_mapped_is_freed(broker, undisturbed):
         peer.send([4, answer[2], 2011])  # ATTACH_FAILED
         until(lambda: leaks.maps(broker) == before and not leaks.names(broker))
         assert peer.ask(8, 1) == [72, 1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused(broker, undisturbed):
+    """The socket's mode keeps others out; where an operator opened it, the broker still looks who calls."""
+    path = Path(broker.socket_path)
+    for place in (path.parent, path):
+        place.chmod(0o777)
+    try:
+        code = f"import os, sys; os.setuid({NOBODY}); from tests.faults.wire import Peer; p = Peer({str(path)!r})"
+        code += "; print(p.receive())"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    finally:
+        path.chmod(0o600)
+        path.parent.chmod(0o700)
+    answer = ast.literal_eval(done.stdout)
+    assert answer[:3] == [64, None, 6007], answer  # PEER_REFUSED

@@ -93,7 +93,7 @@ def test_a_ring_of_another_signature_is_told_and_freed(context, other_worker):
     )
     lose(talk)
     heir = Talk(other_worker, resuming(talk))
-    assert heir.welcome.options.rings == ((ring.ring, Code.SIGNATURE_CHANGED),)
+    assert heir.welcome.options.rings == ((ring.ring, 6006),)  # SIGNATURE_CHANGED
     (error,) = heir.say(infer(ring, 1))
     assert error.code == Code.UNKNOWN_RING
     assert context.keeper.roster.segment_bytes == 0
