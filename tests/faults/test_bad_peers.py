@@ -150,7 +150,7 @@ def test_another_user_is_refused(broker, undisturbed):
     for place in (path.parent, path):
         place.chmod(0o777)
     try:
-        code = f"import os, sys; os.setuid({NOBODY}); from tests.faults.wire import Peer; p = Peer({str(path)!r})"
+        code = f"import os; from tests.faults.wire import Peer; os.setuid({NOBODY}); p = Peer({str(path)!r})"
         code += "; print(p.receive())"
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     finally:
