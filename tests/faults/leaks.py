@@ -50,7 +50,7 @@ def private_bytes(broker):
     """Anonymous memory of all its processes: not files, not shared memory."""
     total = 0
     for pid in processes(broker):
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             status = Path(f"/proc/{pid}/smaps_rollup").read_text()
             total += int(status.partition("Private_Dirty:")[2].split()[0]) * 1024
     return total
