@@ -152,7 +152,7 @@ class Lease:
                     break
                 stage = 0
                 sent += is_sent
-                answer = self._go_on(connection, answer, deadline_ns, sent if is_sent else 0)
+                answer = self._go_on(connection, answer, deadline_ns, sent)
                 if answer is not None:
                     break
                 connection = self._link.connection
@@ -197,7 +197,7 @@ class Lease:
     def _go_on(self, lost: Connection, answer: Error, deadline_ns: int | None, sent: int) -> Error | None:
         """Take the session up after a loss; returns what the request ends in, None where it is to be sent again.
 
-        `sent`: how often it was sent, 0 where the broker cannot have seen it the last time.
+        `sent`: how often the broker may have seen it.
         """
         is_over = sent > REPOSTS or (sent > 0 and not self._may_repost)
         if self._ring.ended is not None:

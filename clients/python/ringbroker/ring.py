@@ -111,8 +111,7 @@ class Ring(Generic[L, W]):
                 return
             self.ended = error
             waiting, self._waiting = self._waiting, deque()
-            for waiter, rows in waiting:
-                self.load -= rows
+            for waiter, _ in waiting:
                 self._wake(waiter, error)
 
     def samples_of(self, dims: Mapping[str, int]) -> dict[str, Sample]:

@@ -311,6 +311,23 @@ def test_task_that_is_cancelled_while_it_connects_leaves_the_session(peer):
     assert len(peer.sessions) == 2
 
 
+def test_welcome_that_comes_late_is_waited_for_by_the_next_call(peer):
+    @runs
+    async def run():
+        async with opened(peer) as model, model.acquire() as lease:
+            held = peer.hold(messages.Hello)
+            peer.sessions[0].hang_up()
+            for _ in range(2):
+                with pytest.raises(ringbroker.Timeout):
+                    await filled(lease).infer(timeout=0.02)
+            session, hello = await get(held)
+            session.welcome(hello)
+            assert await values(lease.infer()) == [[6] * 4]
+
+    run()
+    assert len(peer.sessions) == 2
+
+
 def test_broker_that_is_not_there(tmp_path):
     @runs
     async def run():

@@ -321,3 +321,17 @@ def test_close_ends_a_call_that_connects(peer, model, client):
     client.close()
     with pytest.raises(ringbroker.ClientClosed):
         inferring.result()
+
+
+def test_close_ends_a_call_that_waits_for_a_broker(tmp_path):
+    with Peer(tmp_path / "broker.sock") as peer:
+        client = ringbroker.connect(peer.path, timeout=WAIT_S)
+        model = client.open("double")
+        lease = model.acquire()
+    with pytest.raises(ringbroker.BrokerLost):  # a session does not outlive its broker, so nobody waits for one here
+        lease.infer()
+    acquiring = Background(model.acquire)
+    wait_until(lambda: client._links[0]._connecting.locked())
+    client.close()
+    with pytest.raises(ringbroker.ClientClosed):
+        acquiring.result()

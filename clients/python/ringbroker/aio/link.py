@@ -166,7 +166,7 @@ class Link:
             connection.greet(self._settings.name, self.session.hello())
         try:
             welcome = await connection.welcome(deadline_ns)
-        except (Timeout, asyncio.CancelledError):
+        except Timeout:
             raise
         except Error as error:
             self._greeting = None
