@@ -106,7 +106,7 @@ class Client:
     def _link(self, pool: str | None, index: int, deadline_ns: int) -> Link:
         """The link number `index` to a pool, made where there is none yet; any pool, where it is None."""
         if not self._linking.acquire(timeout=max(0.0, (deadline_ns - monotonic_ns()) / 1e9)):
-            raise error_of(Code.BROKER_LOST, "another thread is still connecting")
+            raise error_of(Code.TIMEOUT, "another thread is still connecting")
         try:
             there = [link for link in self._links if pool is None or link.session.pool in (pool, None)]
             if index < len(there):

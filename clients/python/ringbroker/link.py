@@ -128,7 +128,7 @@ class Link:
     @contextmanager
     def _while_nobody_connects(self, deadline_ns: int) -> Iterator[None]:
         if not self._connecting.acquire(timeout=max(0.0, (deadline_ns - monotonic_ns()) / 1e9)):
-            raise error_of(Code.BROKER_LOST, "another thread is still connecting")
+            raise error_of(Code.TIMEOUT, "another thread is still connecting")
         try:
             self._check_open()
             yield

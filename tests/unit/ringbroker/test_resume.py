@@ -312,6 +312,18 @@ def test_no_descriptor_is_left(tmp_path):
         assert count() == before
 
 
+def test_a_call_waits_no_longer_than_its_time_for_one_that_connects(peer, model):
+    first, second = model.acquire(), model.acquire()
+    held = peer.hold(messages.Hello)
+    peer.sessions[0].hang_up()
+    inferring = Background(held_by(first).infer)
+    session, hello = held.get(timeout=WAIT_S)
+    with pytest.raises(ringbroker.Timeout):
+        second.infer(timeout=0.01)
+    session.welcome(hello)
+    assert inferring.result()["y"].tolist() == [[2, 4, 6, 8]]
+
+
 def test_close_ends_a_call_that_connects(peer, model, client):
     lease = model.acquire()
     held = peer.hold(messages.Hello)

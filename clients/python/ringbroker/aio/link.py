@@ -178,12 +178,12 @@ class Link:
 
 @asynccontextmanager
 async def held(lock: asyncio.Lock, deadline_ns: int) -> AsyncIterator[None]:
-    """Hold a lock of connecting or opening; raises BrokerLost where another task holds it until `deadline_ns`."""
+    """Hold a lock of connecting or opening; raises Timeout where another task holds it until `deadline_ns`."""
     try:
         async with asyncio.timeout((deadline_ns - monotonic_ns()) / 1e9):
             await lock.acquire()
     except TimeoutError:
-        raise error_of(Code.BROKER_LOST, "another task is still connecting") from None
+        raise error_of(Code.TIMEOUT, "another task is still connecting") from None
     try:
         yield
     finally:
