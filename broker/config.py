@@ -55,6 +55,12 @@ class ServeConfig:
     drain_grace_s: float = 25.0
     """How long SIGTERM leaves clients to finish: less than the 30 s after which Kubernetes kills a pod."""
     log_format: str = "text"
+    watch: bool = False
+    """Whether to reload when a model or the configuration's file is replaced."""
+    repository: str | None = None
+    """The folder that models were found in."""
+    config_path: str | None = None
+    """The configuration's file."""
 
     def all_pools(self) -> tuple[PoolConfig, ...]:
         """Every pool with all that it says: its models, its workers, and their threads."""

@@ -67,6 +67,8 @@ class Loaded(Struct, tag=True):
     source: str
     inputs: dict[str, str]
     outputs: dict[str, str]
+    canary_percent: float | None = None
+    """Of a candidate: its share of the requests that name no version."""
 
 
 class Ready(Struct, tag=True):

@@ -151,7 +151,8 @@ def forks_can_run(catalog: Catalog, pools: Sequence[PoolConfig], limit_s: float)
 def _told(model: Model) -> Loaded:
     signature = model.signature
     ins, outs = ({tensor.name: written(tensor) for tensor in side} for side in (signature.inputs, signature.outputs))
-    return Loaded(model.name, model.version, model.config.source, ins, outs)
+    canary = model.config.canary if model.config.is_candidate else None
+    return Loaded(model.name, model.version, model.config.source, ins, outs, canary.percent if canary else None)
 
 
 def main() -> None:

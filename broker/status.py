@@ -84,11 +84,15 @@ def _models(generation: Generation) -> dict[str, Any]:
     for name in names:
         versions = [(number, each) for number, each in enumerate(generation.loaded) if each.model == name]
         did = {each.version: sum_of(page.of_model(number) for page in pages) for number, each in versions}
+        canaries = {each.version: each.canary_percent for _, each in versions}
         usual = versions[0][1]
         models[name] = {
             "version": usual.version,
             "source": usual.source,
             **sum_of(did.values()).as_dict(),
-            "versions": {version: counters.as_dict() for version, counters in did.items()},
+            "versions": {
+                version: {**counters.as_dict(), "canary_percent": canaries[version]}
+                for version, counters in did.items()
+            },
         }
     return models

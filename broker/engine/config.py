@@ -105,7 +105,12 @@ def is_name(value: object) -> bool:
 
 def is_factory(source: str) -> bool:
     """Whether it is written as `package.module:factory`, and is no file."""
-    return _FACTORY.fullmatch(source) is not None and not Path(source).exists()
+    if _FACTORY.fullmatch(source) is None:
+        return False
+    try:
+        return not Path(source).exists()
+    except OSError:  # a name that is too long for a file
+        return True
 
 
 def is_range(value: object) -> bool:

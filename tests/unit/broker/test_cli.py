@@ -4,13 +4,14 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
-from broker.catalog import Catalog
 from broker.cli import _announce, main
 from broker.config import ServeConfig
+from broker.control import Loaded
 from tests.conformance import reference_models
 from tests.conftest import ROOT, broker_command, running_broker
 
@@ -51,7 +52,7 @@ def test_version():
 
 def test_help_lists_the_commands():
     output = CliRunner().invoke(main, ["--help"]).output
-    for command in ("serve", "models", "status", "infer"):
+    for command in ("serve", "inspect", "config", "models", "status", "reload", "infer"):
         assert command in output
 
 
@@ -120,8 +121,8 @@ def test_a_path_that_is_taken(broker):
     assert result.stderr.startswith("broker: error 6101 SOCKET_IN_USE: ")
 
 
-def test_status(invoke, broker):
-    told = json.loads(invoke("status").stdout)
+def test_status_as_json(invoke, broker):
+    told = json.loads(invoke("status", "--json").stdout)
     assert told["pid"] == broker.pid
     assert told["socket"] == broker.socket_path
     assert set(told["models"]) == set(SERVED)
@@ -129,7 +130,17 @@ def test_status(invoke, broker):
     assert told["in_flight"] == 0
 
 
-@pytest.mark.parametrize("command", [["status"]])
+def test_status_for_people(invoke, broker):
+    output = invoke("status").stdout
+    assert output.startswith(f"broker    serving, generation 1; process {broker.pid}, up ")
+    assert "\nsessions  0 open; 0 rings of 0 bytes; 0 requests in flight\n" in output
+    assert "\npool default: 1 worker, " in output
+    assert f"\n  worker 0  process {broker.worker_pid}: 0 sessions, 0 in flight\n" in output
+    assert f"\nmodel twice: 0 results; {SERVED['twice']}\n  version 1    0.0 %  0 results: " in output
+    assert "reload" not in output
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["reload"]])
 def test_nobody_there(tmp_path, command):
     result = CliRunner().invoke(main, [*command, "--socket", str(tmp_path / "broker.sock")])
     assert result.exit_code == 1
@@ -158,7 +169,10 @@ def test_models_as_json(invoke):
 
 @pytest.mark.parametrize(("name", "files"), [("twice", "input.npy"), ("sum", "a=a.npy b=b.npy")])
 def test_how_to_call_it_names_every_input(catalog, capsys, name, files):
-    _announce(Catalog([catalog.models[name]]), ServeConfig((), "/run/broker.sock"))
+    signature = catalog.families[name].usual.signature
+    tensors = {tensor.name: "F32[batch]" for tensor in signature.inputs}
+    loaded = [Loaded(name, "1", SERVED[name], tensors, {})]
+    _announce(SimpleNamespace(config=ServeConfig((), "/run/broker.sock"), loaded=loaded))
     assert f"call it:  broker infer {name} {files} --socket /run/broker.sock\n" in capsys.readouterr().out
 
 
