@@ -48,8 +48,8 @@ class Roster:
 
     def __init__(self, grace_ns: int) -> None:
         self.sessions: dict[int, SessionRecord] = {}
+        self.grace_ns = grace_ns
         self._tokens: dict[str, SessionRecord] = {}
-        self._grace_ns = grace_ns
         self._count = 0
 
     @property
@@ -127,7 +127,7 @@ class Roster:
         for ring in [ring for ring, kept in session.rings.items() if not (is_resumable and kept.is_attached)]:
             session.rings.pop(ring).memory.free()
         session.worker, session.lost = None, lost
-        session.forget_ns = now_ns + self._grace_ns
+        session.forget_ns = now_ns + self.grace_ns
         if not is_resumable:
             self._forget(session)
 

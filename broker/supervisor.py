@@ -14,8 +14,9 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker import admin, lifeline, listener
 from broker.admin import AdminPeer
@@ -26,11 +27,15 @@ from broker.handshake import Handshake
 from broker.loop import Loop
 from broker.memory import MemoryMaker
 from broker.roster import Roster, SessionRecord
+from broker.settings import check_reload
 from broker.stats import Stats
 from broker.status import status_of
 from ringbuf.errors import Code, RingbrokerError, name_of
 from ringbuf.segment import SegmentStore
 from ringbuf.wire.messages import Hello
+
+if TYPE_CHECKING:
+    from broker.watch import Watch
 
 log = logging.getLogger("broker.supervisor")
 
@@ -100,6 +105,7 @@ class Supervisor:
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop.watch(self._wake, self._heed)
         self._listeners = self._listen()
+        self._watch = self._start_watch()
         self._begin(config)
 
     def run(self) -> None:
@@ -125,7 +131,7 @@ class Supervisor:
             asked.close()
             Path(path + admin.SUFFIX).unlink()
             raise
-        commands: admin.Commands = {"status": lambda _: status_of(self, now_ns()), "reload": self._reload_asked}
+        commands: admin.Commands = {"status": lambda _: status_of(self, now_ns()), "reload": self._asked_to_reload}
         self._loop.accept(asked, lambda sock: self._loop.add(sock, AdminPeer(commands)))
         self._acceptor = listener.Acceptor(served, self._loop, self.stats, self._is_full, self._greet)
         return {path: served, path + admin.SUFFIX: asked}
@@ -210,18 +216,30 @@ class Supervisor:
         Raises `RingbrokerError` for a config that cannot be read.
         """
         config = self._read_config()
-        if config.socket_path != self.config.socket_path:
-            raise RingbrokerError(Code.CONFIG_INVALID, "another socket needs a restart", "socket")
+        check_reload(self.config, config)
+        if self._watch is not None:
+            self._watch.follow(config)
         self._begin(config)
+
+    def _start_watch(self) -> Watch | None:
+        if not self.config.watch:
+            return None
+        from broker.watch import Watch  # its package is not needed elsewhere
+
+        watch = Watch(self.config)
+        self._loop.watch(watch.fileno(), lambda: watch.heed(now_ns()))
+        return watch
 
     def ready(self, generation: Generation) -> None:
         """See `generation.Events`."""
         self.others.remove(generation)
         former, self.current = self.current, generation
         self.config = generation.config
+        self.roster.grace_ns = int(self.config.resume_grace_s * 1e9)
         log.info("a generation serves", extra={"generation": generation.number, "models": len(generation.loaded)})
         if former is None:
             self._on_ready(generation)
+            self._reload_if_due()
         else:
             self.others.append(former)
             former.retire("reload", int(self.config.drain_grace_s * 1000))
@@ -255,18 +273,28 @@ class Supervisor:
         """Whether a generation is on its way."""
         return any(not generation.is_retiring for generation in self.others)
 
-    def _reload_asked(self, peer: AdminPeer | None) -> None:
+    def _reload_asked(self, by: str, peer: AdminPeer | None = None) -> None:
         """Reload, or, where a generation is loading, once more after it; `peer` is told what came of it."""
-        asked = self._next_askers if self.is_loading else self._askers
+        log.info("a reload is asked for", extra={"by": by})
         if peer is not None:
             peer.patience_ns = None
-            asked.append(peer)
-        self._is_reload_due = self.is_loading
+            self._next_askers.append(peer)
+        self._is_reload_due = True
         if not self.is_loading:
-            try:
-                self.reload()
-            except RingbrokerError as error:
-                self._reload_failed(error)
+            self._reload_if_due()
+
+    def _reload_if_due(self) -> None:
+        if not self._is_reload_due:
+            return
+        self._is_reload_due = False
+        self._askers, self._next_askers = self._next_askers, []
+        try:
+            self.reload()
+        except RingbrokerError as error:
+            self._reload_failed(error)
+
+    def _asked_to_reload(self, peer: AdminPeer) -> None:
+        self._reload_asked("command", peer)
 
     def _reload_failed(self, error: RingbrokerError) -> None:
         log.error(
@@ -275,13 +303,12 @@ class Supervisor:
         self._reloaded({"error": str(error), "code": error.code})
 
     def _reloaded(self, outcome: dict[str, Any]) -> None:
-        self.last_reload = outcome
-        askers, self._askers, self._next_askers = self._askers, self._next_askers, []
+        self.last_reload = {**outcome, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        askers, self._askers = self._askers, []
         for peer in askers:
             peer.answer(outcome)
             self._loop.flush(peer.connection)
-        if self._is_reload_due:
-            self._reload_asked(None)
+        self._reload_if_due()
 
     # --- time, signals and the end ---
 
@@ -299,7 +326,7 @@ class Supervisor:
         while self._signals:
             number = self._signals.popleft()
             if number in (signal.SIGHUP, signal.SIGUSR2):
-                self._reload_asked(None)
+                self._reload_asked(signal.Signals(number).name)
             else:
                 self._drain(is_urgent=number == signal.SIGINT or self.is_draining)
 
@@ -318,6 +345,8 @@ class Supervisor:
         for generation in [generation for generation in self.others if generation.is_over]:
             self.others.remove(generation)
             self.stats.absorb(generation.past)
+        if self._watch is not None and self._watch.is_due(now):
+            self._reload_asked("the watch")
         if self.is_draining and not self.roster.served and not self.parked:
             self._end_ns = 0
         if self.current and self.current.is_orphaned and not self.is_loading and now >= self._replace_ns:
@@ -340,6 +369,8 @@ class Supervisor:
         for _, sock in self.parked:
             sock.close()
         self._maker.close()
+        if self._watch is not None:
+            self._watch.close()
         self.roster.clear()
         for fd in (self._wake, self._lifeline, self._lifeline_end):
             os.close(fd)
