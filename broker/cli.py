@@ -12,40 +12,52 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from broker import admin, arrays, log
+from broker import admin, arrays, listing, log
 from broker.config import ServeConfig, prepare_runtimes
 from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
 from broker.engine.repository import read_repository
-from broker.engine.signature import written
 from broker.options import apply_options, model_options, parse_model, parse_source
 from broker.stop import Stop
 from ringbuf.address import default_socket_path
 from ringbuf.errors import Code, RingbrokerError
-from ringbuf.wire.messages import Model, Signature, Tensor
-
-if TYPE_CHECKING:
-    from broker.catalog import Catalog
+from ringbuf.wire.messages import Model, Signature
 
 DEMO = ModelConfig(name="digits", source="broker.demo:digits")
 CONNECT_TIMEOUT_S = 5.0  # a broker that is not there by then is not starting
 
+MAX_THREADS = 1024  # more than a host has CPUs; a million crashes torch
+
+
+def _refuse_empty(_context: click.Context, _option: click.Parameter, path: str) -> str:
+    if not path:  # Linux would bind a name of its own choice, which every user may connect to
+        raise click.BadParameter("it is empty")
+    return path
+
+
 socket_option = click.option(
-    "--socket", "socket_path", default=default_socket_path, show_default="per user", help="The broker's Unix socket."
+    "--socket",
+    "socket_path",
+    metavar="PATH",
+    default=default_socket_path,
+    show_default="$RINGBROKER_SOCKET, else one for each user",
+    callback=_refuse_empty,
+    help="The broker's Unix socket.",
 )
 
 threads_option = click.option(
-    "--threads", type=click.IntRange(1), help="Threads inside an op.  [default: the CPU quota]"
+    "--threads", type=click.IntRange(1, MAX_THREADS), help="Threads inside an op.  [default: the CPU quota]"
 )
 
 
@@ -106,7 +118,13 @@ def main() -> None:
     type=click.IntRange(1),
     help="The most connections at a time.",
 )
-@click.option("--log-format", default="text", show_default=True, type=click.Choice(["text", "json"]))
+@click.option(
+    "--log-format",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="How events are written to stderr.",
+)
 @reports_errors
 def serve(
     models: tuple[str, ...],
@@ -121,7 +139,7 @@ def serve(
     log_format: str,
     **options: Any,
 ) -> None:
-    """Serve models until SIGTERM.
+    """Serve models until SIGTERM or Ctrl-C.
 
     SOURCE is a file (an exported program, an AOTInductor package, TorchScript, ONNX), a folder MODEL or MODEL/VERSION,
     or a factory package.module:factory on the Python path or beside you.
@@ -131,8 +149,9 @@ def serve(
         chosen += read_repository(Path(repository))
     if not chosen:
         raise click.UsageError("name at least one model as NAME=SOURCE, or try --demo")
-    if len({model.name for model in chosen}) < len(chosen):
-        raise click.UsageError("two models have the same name")
+    for name, count in Counter(model.name for model in chosen).items():
+        if count > 1:
+            raise click.UsageError(f"two models have the same name: {name}")
     config = ServeConfig(
         apply_options(chosen, options),
         socket_path,
@@ -151,7 +170,7 @@ def serve(
     try:
         with names_what_is_missing():
             from broker.supervisor import serve as run  # torch takes seconds to import
-        run(config, stop, lambda catalog: _announce(catalog, config))
+        run(config, stop, lambda catalog: click.echo("\n".join(listing.start_lines(catalog, socket_path))))
     except BaseException:  # the interrupt of what was being loaded, or what that became on its way here
         if not stop.has_interrupted:
             raise
@@ -161,11 +180,13 @@ def serve(
 @click.argument("model", metavar="[NAME=]SOURCE")
 @model_options
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reports_errors
 def inspect_model(model: str, *, threads: int | None, as_json: bool, **options: Any) -> None:
-    """Load a model, try it out, and tell what serving it would be like: what is copied and why, how it is batched, and
-    how large its ring is.
+    """Tell what serving a model would be like.
+
+    The model is loaded and tried out: what is copied and why, how it is batched, how large its ring is. SOURCE is what
+    `broker serve` takes.
     """
     (chosen,) = apply_options([parse_source(model)], options)
     config = ServeConfig((chosen,), "", threads=threads)
@@ -180,24 +201,18 @@ def inspect_model(model: str, *, threads: int | None, as_json: bool, **options: 
 
 @main.command()
 @socket_option
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @reports_errors
 def models(socket_path: str, *, as_json: bool) -> None:
-    """List the models of a live broker: names, versions, signatures."""
+    """List what a live broker serves: names, versions, signatures."""
     import ringbroker
 
     with ringbroker.connect(socket_path, timeout=CONNECT_TIMEOUT_S) as client:
         served = client.models()
     if as_json:
-        click.echo(json.dumps([_model_as_dict(model) for model in served], indent=2))
-        return
-    for model in served:
-        click.echo(f"{model.name}  versions {', '.join(model.versions)}  pool {model.pool}")
-        for direction, tensors in (("in ", model.signature.inputs), ("out", model.signature.outputs)):
-            for tensor in tensors:
-                click.echo(f"  {direction} {tensor.name}: {written(tensor)}")
-        for dim, maximum in model.signature.dims.items():
-            click.echo(f"  dim {dim}: {'any size' if maximum is None else f'1 to {maximum}'}")
+        click.echo(json.dumps([listing.as_dict(model) for model in served], indent=2))
+    else:
+        click.echo("\n".join(line for model in served for line in listing.as_lines(model)))
 
 
 @main.command()
@@ -225,9 +240,10 @@ def status(socket_path: str) -> None:
 @socket_option
 @reports_errors
 def infer(model: str, inputs: tuple[str, ...], output_path: Path | None, timeout: float, socket_path: str) -> None:
-    """Run MODEL once, on .npy files: one for each input, in their order, or by name.
+    """Run MODEL once, on .npy files.
 
-    Each has the input's whole shape, as `broker models` shows it; the batch axis counts the rows.
+    There is one for each input, in their order or by name, of the whole shape that `broker models` shows; the batch
+    axis counts the rows.
     """
     import ringbroker
 
@@ -255,32 +271,3 @@ def _find_signature(served: list[Model], name: str) -> Signature:
             return model.signature
     names = ", ".join(model.name for model in served)
     raise RingbrokerError(Code.UNKNOWN_MODEL, f"the broker serves no model of that name; it serves {names}", name)
-
-
-def _model_as_dict(model: Model) -> dict[str, Any]:
-    def tensors(side: tuple[Tensor, ...]) -> dict[str, str]:
-        return {tensor.name: written(tensor) for tensor in side}
-
-    signature = model.signature
-    return {
-        "name": model.name,
-        "versions": list(model.versions),
-        "pool": model.pool,
-        "inputs": tensors(signature.inputs),
-        "outputs": tensors(signature.outputs),
-        "dims": signature.dims,
-    }
-
-
-def _announce(catalog: Catalog, config: ServeConfig) -> None:
-    click.echo(f"serving on {config.socket_path}")
-    for model in catalog.models.values():
-        ins = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.inputs)
-        outs = ", ".join(f"{tensor.name}: {written(tensor)}" for tensor in model.signature.outputs)
-        click.echo(f"  {model.name}  ({ins}) -> ({outs})  from {model.config.source}")
-    first = next(iter(catalog.models.values()))
-    names = [tensor.name for tensor in first.signature.inputs]
-    files = "input.npy" if len(names) == 1 else " ".join(f"{name}={name}.npy" for name in names)
-    click.echo(f"call it:  broker infer {first.name} {files} --socket {config.socket_path}")
-    click.echo(f"     or:  ringbroker.connect({config.socket_path!r}).open({first.name!r})")
-    sys.stdout.flush()
