@@ -135,7 +135,8 @@ class Lease:
             return self._form.inputs
         for index, plane in enumerate(self._ring.planes.inputs):
             if not fits(samples.get(plane.name, plane.sample), plane):
-                text = f"{plane.name!r} has rows of at most {plane.sample}, not {samples[plane.name]}"
+                given = samples[plane.name]
+                text = f"a row of {plane.name!r} is at most {plane.sample}, at least 1 in every dim, not {given}"
                 raise error_of(Code.WRONG_DIM, text, f"inputs[{index}].shape")
         self._form = self._rows.shape(samples)
         return self._form.inputs
