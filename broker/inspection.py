@@ -1,4 +1,4 @@
-"""What there is to know about a loaded model before it is served: `broker inspect`, and a line at the start.
+"""What there is to know about a loaded model before it is served: `broker inspect`.
 
 Bytes are for the maxima that the model has; a dim that is left open by the model counts as 1, and is said so.
 """
