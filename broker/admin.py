@@ -69,5 +69,11 @@ def ask(socket_path: str, command: str, timeout_s: float = 5.0) -> dict[str, Any
             sock.sendall(command.encode() + b"\n")
             answer = b"".join(iter(lambda: sock.recv(65536), b""))
         return json.loads(answer)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:  # ValueError: it went in the middle of its answer
-        raise RingbrokerError(Code.BROKER_LOST, f"no broker answers on {socket_path}: {error}") from error
+    except OSError as error:
+        raise _lost(socket_path, error.strerror or str(error)) from error
+    except ValueError as error:
+        raise _lost(socket_path, "it went in the middle of its answer") from error
+
+
+def _lost(socket_path: str, why: str) -> RingbrokerError:
+    return RingbrokerError(Code.BROKER_LOST, f"no broker answers on {socket_path}: {why}")

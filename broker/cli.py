@@ -12,7 +12,6 @@ torch is imported by `inspect` and by the processes that `serve` starts; numpy b
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,21 +20,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from broker import configuration, log, operations
+from broker import configuration, listing, log, operations
 from broker.command import json_option, names_what_is_missing, reports_errors, socket_option
 from broker.config import PoolConfig, ServeConfig, prepare_runtimes
 from broker.configuration import Given
 from broker.cpus import usable_cpus
 from broker.engine.repository import versions_of
-from broker.engine.signature import written
 from broker.flags import config_option, given, serving_flags
 from broker.options import apply_options, model_options, parse_source
 from broker.tables import suggestion
 from ringbuf.errors import Code, RingbrokerError
 
 if TYPE_CHECKING:
-    from broker.generation import Generation
-    from ringbuf.wire.messages import Model, Signature, Tensor
+    from ringbuf.wire.messages import Model, Signature
 
 CONNECT_TIMEOUT_S = 5.0  # a broker that is not there by then is not starting
 
@@ -72,7 +69,11 @@ def serve(**flags: Any) -> None:
         for name in ("torch", *(["inotify_simple"] if config.watch else [])):  # which are not imported here, or later
             if find_spec(name) is None:
                 raise ModuleNotFoundError(name=name)
-    run(config, _announce, lambda: configuration.read(said))
+    run(
+        config,
+        lambda generation: click.echo("\n".join(listing.start_lines(generation))),
+        lambda: configuration.read(said),
+    )
 
 
 @main.command("inspect")
@@ -122,15 +123,9 @@ def models(socket_path: str, *, as_json: bool) -> None:
     with ringbroker.connect(socket_path, timeout=CONNECT_TIMEOUT_S) as client:
         served = client.models()
     if as_json:
-        click.echo(json.dumps([_model_as_dict(model) for model in served], indent=2))
-        return
-    for model in served:
-        click.echo(f"{model.name}  versions {', '.join(model.versions)}  pool {model.pool}")
-        for direction, tensors in (("in ", model.signature.inputs), ("out", model.signature.outputs)):
-            for tensor in tensors:
-                click.echo(f"  {direction} {tensor.name}: {written(tensor)}")
-        for dim, maximum in model.signature.dims.items():
-            click.echo(f"  dim {dim}: {'any size' if maximum is None else f'1 to {maximum}'}")
+        click.echo(json.dumps([listing.as_dict(model) for model in served], indent=2))
+    else:
+        click.echo("\n".join(line for model in served for line in listing.as_lines(model)))
 
 
 @main.command()
@@ -182,32 +177,3 @@ def _find_signature(served: list[Model], name: str) -> Signature:
             return model.signature
     names = ", ".join(model.name for model in served)
     raise RingbrokerError(Code.UNKNOWN_MODEL, f"the broker serves no model of that name; it serves {names}", name)
-
-
-def _model_as_dict(model: Model) -> dict[str, Any]:
-    def tensors(side: tuple[Tensor, ...]) -> dict[str, str]:
-        return {tensor.name: written(tensor) for tensor in side}
-
-    signature = model.signature
-    return {
-        "name": model.name,
-        "versions": list(model.versions),
-        "pool": model.pool,
-        "inputs": tensors(signature.inputs),
-        "outputs": tensors(signature.outputs),
-        "dims": signature.dims,
-    }
-
-
-def _announce(generation: Generation) -> None:
-    socket_path = generation.config.socket_path
-    click.echo(f"serving on {socket_path}")
-    for model in generation.loaded:
-        sides = (model.inputs, model.outputs)
-        ins, outs = (", ".join(f"{name}: {tensor}" for name, tensor in side.items()) for side in sides)
-        click.echo(f"  {model.model}  ({ins}) -> ({outs})  from {model.source}")
-    first = generation.loaded[0]
-    files = "input.npy" if len(first.inputs) == 1 else " ".join(f"{name}={name}.npy" for name in first.inputs)
-    click.echo(f"call it:  broker infer {first.model} {files} --socket {socket_path}")
-    click.echo(f"     or:  ringbroker.connect({socket_path!r}).open({first.model!r})")
-    sys.stdout.flush()

@@ -13,10 +13,23 @@ import click
 from ringbuf.address import default_socket_path
 from ringbuf.errors import RingbrokerError
 
+
+def _refuse_empty(_context: click.Context, _option: click.Parameter, path: str) -> str:
+    if not path:  # Linux would bind a name of its own choice, which every user may connect to
+        raise click.BadParameter("it is empty")
+    return path
+
+
 socket_option = click.option(
-    "--socket", "socket_path", default=default_socket_path, show_default="per user", help="The broker's Unix socket."
+    "--socket",
+    "socket_path",
+    metavar="PATH",
+    default=default_socket_path,
+    show_default="$RINGBROKER_SOCKET, else one for each user",
+    callback=_refuse_empty,
+    help="The broker's Unix socket.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def error_line(error: RingbrokerError) -> str:

@@ -1,4 +1,4 @@
-"""What there is to know about a loaded model before it is served: `broker inspect`, and a line at the start.
+"""What there is to know about a loaded model before it is served: `broker inspect`.
 
 Bytes are for the maxima that the model has; a dim that is left open by the model counts as 1, and is said so.
 """
@@ -36,6 +36,7 @@ def inspect(model: Model, config: ServeConfig, pool: PoolConfig | None = None) -
         "max_batch": proof.max_batch,
         "batch": proof.batch,
         "is_repeatable": proof.is_repeatable,
+        "state": proof.state,
         "rows_apart": _rows_apart(model) if model.max_batch > 1 and any(map(may_lie_apart, tensors)) else None,
         "private_inputs": model.config.private_inputs,
         "slot_bytes": slot_bytes,
@@ -59,10 +60,8 @@ def as_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  out  {tensor['name']}: {tensor['tensor']}{_dims(tensor)}; {how}: {tensor['why']}")
     rows = "1 row at a time" if found["max_batch"] == 1 else f"up to {found['max_batch']} rows"
     lines.append(f"  batch      {rows} ({found['batch']})")
-    if not found["is_repeatable"]:
-        lines.append(
-            "  state      the same input twice gave different answers: it keeps state, or draws random numbers"
-        )
+    if found["state"] is not None:
+        lines.append(f"  state      {found['state']}")
     if found["rows_apart"] is not None:
         lines.append(f"  rows that lie apart or are permuted: {found['rows_apart']}")
     if found["private_inputs"]:

@@ -1,7 +1,8 @@
 """The worker: one thread that runs to completion. Receive everything that is there, run one batch, answer, and again.
 
 While a model runs, requests gather in the sockets; so under load the next batch forms by itself, and without load
-nothing waits for anything. There is no queue between threads, no second thread, no timer.
+nothing waits, but where the operator asked for it (`--max-queue-delay-us`). There is no second thread of ours, and no
+queue to one.
 
 One request's way: `Loop.poll` reads it, `Session.receive` decodes and checks it, `Batcher.start` makes it part of a
 batch, `Worker._run` gives the model views of its rows, `Session.answer` writes the RESULT, `Loop.flush` sends it.

@@ -31,6 +31,21 @@ def slow():
     return Model(run, {"x": ROW}, {"y": ROW})
 
 
+STUCK = 13  # what the first of a row says to `stuck`
+
+
+def stuck():
+    """y = 2 * x, but where a row begins with 13 it does not return."""
+
+    def run(x):
+        if STUCK in x[:, 0].tolist():
+            print("does not return", file=sys.stderr, flush=True)
+            time.sleep(600)
+        return 2 * x
+
+    return Model(run, {"x": ROW}, {"y": ROW})
+
+
 def large():
     """y = 2 * x, with half a megabyte for a slot."""
     return Model(lambda x: 2 * x, {"x": "F32[batch,65536]"}, {"y": "F32[batch,65536]"})

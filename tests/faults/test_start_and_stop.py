@@ -17,7 +17,8 @@ from ringbuf.errors import Code, RingbrokerError
 from ringbuf.segment import SegmentStore
 from tests.conftest import ROOT, START_TIMEOUT_S, broker_command, running_broker
 from tests.faults import leaks
-from tests.faults.wire import Bystander, Peer
+from tests.faults.models import STUCK
+from tests.faults.wire import Bystander, Peer, until
 
 FACTORIES = "tests.faults.models"
 TWICE = f"twice={FACTORIES}:twice"
@@ -93,6 +94,18 @@ def test_output_that_nobody_reads(tmp_path):
     assert done.returncode == 1
     assert b"Traceback" not in done.stderr
     assert [left.name for left in tmp_path.iterdir()] == ["broker.sock.lock"]
+
+
+def test_a_second_signal_ends_a_model_that_does_not_return():
+    with running_broker(f"stuck={FACTORIES}:stuck") as broker, Peer(broker.socket_path).hello() as peer:
+        ring = peer.open("stuck")
+        ring.write(0, STUCK)
+        peer.send(ring.infer(1))
+        until(lambda: "does not return" in broker.log)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            broker.process.send_signal(number)
+            until(lambda: "stopping" in broker.log)
+        assert broker.process.wait(START_TIMEOUT_S) == -signal.SIGINT
 
 
 # --- the socket's path ---

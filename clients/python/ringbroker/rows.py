@@ -114,7 +114,8 @@ class Rows:
             return self.full
         for index, plane in enumerate(self._planes.inputs):
             if not fits(samples.get(plane.name, plane.sample), plane):
-                text = f"{plane.name!r} has rows of at most {plane.sample}, not {samples[plane.name]}"
+                given = samples[plane.name]
+                text = f"a row of {plane.name!r} is at most {plane.sample}, at least 1 in every dim, not {given}"
                 raise error_of(Code.WRONG_DIM, text, f"inputs[{index}].shape")
         return Form(self._planes, self.slot, self.count, samples)
 
