@@ -4,14 +4,11 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
-from broker.cli import _announce, main
-from broker.config import ServeConfig
-from broker.control import Loaded
+from broker.cli import main
 from tests.conformance import reference_models
 from tests.conftest import ROOT, broker_command, running_broker
 
@@ -165,15 +162,6 @@ def test_models_as_json(invoke):
         "outputs": {"y": "I64[batch,seq]"},
         "dims": {"seq": 16},
     }
-
-
-@pytest.mark.parametrize(("name", "files"), [("twice", "input.npy"), ("sum", "a=a.npy b=b.npy")])
-def test_how_to_call_it_names_every_input(catalog, capsys, name, files):
-    signature = catalog.families[name].usual.signature
-    tensors = {tensor.name: "F32[batch]" for tensor in signature.inputs}
-    loaded = [Loaded(name, "1", SERVED[name], tensors, {})]
-    _announce(SimpleNamespace(config=ServeConfig((), "/run/broker.sock"), loaded=loaded))
-    assert f"call it:  broker infer {name} {files} --socket /run/broker.sock\n" in capsys.readouterr().out
 
 
 def test_sigterm_ends_it_and_leaves_nothing(tmp_path):

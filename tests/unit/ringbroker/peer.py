@@ -208,8 +208,9 @@ class Session:
         self.rings[told.ring][2].unlink()
 
     def answer(self, infer):
-        """Run the model, and send the RESULT."""
-        self.send(self.result_of(infer))
+        """Run the model, and send the RESULT; none for what came behind the ring's end."""
+        if infer.ring in self.rings:
+            self.send(self.result_of(infer))
 
     def result_of(self, infer):
         model, planes, segment = self.rings[infer.ring]
