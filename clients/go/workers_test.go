@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -51,14 +52,17 @@ func statusOf(t testing.TB, socket string) (s status) {
 	return s
 }
 
-// killWorkers kills every worker of the pool that has a session.
-func killWorkers(t testing.TB, socket string) {
+// killWorker kills a worker that has a session.
+func killWorker(t testing.TB, socket string) {
 	t.Helper()
-	for _, w := range statusOf(t, socket).Pools["default"].Workers {
-		if w.Sessions > 0 {
-			syscall.Kill(w.PID, syscall.SIGKILL) // it may be gone already
+	eventually(t, "a worker was killed", func() bool {
+		for _, w := range statusOf(t, socket).Pools["default"].Workers {
+			if w.Sessions > 0 {
+				return syscall.Kill(w.PID, syscall.SIGKILL) == nil
+			}
 		}
-	}
+		return false
+	})
 }
 
 func reload(t testing.TB, socket string) {
@@ -87,11 +91,9 @@ func bothSegments(t *testing.T, test func(t *testing.T, segments ringbroker.Opti
 	t.Run("fd", func(t *testing.T) { test(t, ringbroker.Segments("fd")) })
 }
 
-// inferAll runs inferences in several goroutines until stopped; each answer must be that of its question. It returns how
-// many were made, and hands errors to onError, which says whether they are as they should be.
-func inferAll(t *testing.T, m *ringbroker.Model, onError func(error) bool) (made func() int, stop func()) {
-	ended, count := make(chan bool), make(chan int, 1)
-	count <- 0
+// inferAll runs inferences in several goroutines until stopped, and counts them; each answer must be that of its question.
+func inferAll(t *testing.T, m *ringbroker.Model) (made func() int64, stop func()) {
+	ended, count := make(chan bool), new(atomic.Int64)
 	var all group
 	for number := range 4 {
 		all.Go(func() {
@@ -101,33 +103,35 @@ func inferAll(t *testing.T, m *ringbroker.Model, onError func(error) bool) (made
 					return
 				default:
 				}
-				err := askAffine(inTime(t), m, float32(1000*number+round%1000))
-				if err != nil && !onError(err) {
+				if err := askAffine(inTime(t), m, float32(1000*number+round%1000)); err != nil {
 					t.Error(err)
 					return
 				}
-				count <- 1 + <-count
+				count.Add(1)
 			}
 		})
 	}
-	made = func() int { n := <-count; count <- n; return n }
-	return made, func() { close(ended); all.Wait() }
+	return count.Load, func() { close(ended); all.Wait() }
 }
 
 func TestRealWorkersAreKilledAndNoAnswerIsLost(t *testing.T) {
 	bothSegments(t, func(t *testing.T, segments ringbroker.Option) {
 		socket, c := dialWorkers(t, segments, ringbroker.Conns(2))
 		m := open(t, c, "affine", ringbroker.Slots(4), ringbroker.Repost())
-		infer(t, acquire(t, m, 1)) // so that both have read ATTACHED
-		made, stop := inferAll(t, m, func(error) bool { return false })
+		held := []ringbroker.Lease{acquire(t, m, 1), acquire(t, m, 1)} // one on each connection
+		made, stop := inferAll(t, m)
+		defer stop()
 		for range 5 {
 			before := made()
 			eventually(t, "inferences are made", func() bool { return made() > before+50 })
-			killWorkers(t, socket)
+			for _, l := range held { // both sessions are served, and the broker has read their ATTACHED
+				infer(t, l)
+			}
+			killWorker(t, socket)
 		}
-		before := made()
-		eventually(t, "inferences are made", func() bool { return made() > before+50 })
-		stop()
+		for _, l := range held {
+			infer(t, l)
+		}
 	})
 }
 
@@ -140,7 +144,7 @@ func TestRealWorkersAreKilledAndALeaseIsAskedAgain(t *testing.T) {
 		lost := 0
 		for round := range 5 {
 			x[0] = float32(round)
-			killWorkers(t, socket)
+			killWorker(t, socket)
 			r, err := l.Infer(inTime(t))
 			for err != nil {
 				wants(t, err, ringbroker.ErrBrokerLost)
@@ -161,7 +165,7 @@ func TestRealWorkersAreReplacedAndNobodyNotices(t *testing.T) {
 		m := open(t, c, "affine", ringbroker.Slots(4))
 		held := acquire(t, m, 1)
 		view[float32](t, held.Input("x"))[0] = 9
-		made, stop := inferAll(t, m, func(error) bool { return false })
+		made, stop := inferAll(t, m)
 		for range 2 {
 			before := made()
 			reload(t, socket)

@@ -1,4 +1,4 @@
-"""The Go client and a real broker whose workers are killed, replaced and hang: its own tests, racing."""
+"""The Go client and a real broker whose workers die, hang and are replaced: its own tests, under the race detector."""
 
 import os
 import subprocess
