@@ -345,8 +345,8 @@ def test_a_slow_model_keeps_no_other_pool_waiting(tmp_path):
     flags = ("--argument", f"slow/path={gate}", "--argument", "fast/factor=3")
     pools = ("--pool", "slow=slow", "--pool", "fast=fast")
     x = np.ones((1, 4), np.float32)
-    with running_broker(*models, *flags, *pools) as broker, ringbroker.connect(broker.socket_path) as client:
-        with client.open("slow") as slow, client.open("fast") as fast:
+    with running_broker(*models, *flags, *pools) as broker:
+        with ringbroker.connect(broker.socket_path) as client, client.open("slow") as slow, client.open("fast") as fast:
             gate.unlink()
             order = []
             thread = threading.Thread(target=lambda: order.append(float(slow(x, timeout=60)[0, 0])))
