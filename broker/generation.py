@@ -171,7 +171,7 @@ class Generation:
     @property
     def is_over(self) -> bool:
         """Whether it was sent away, and nothing of it is left."""
-        return self.is_retiring and not self.workers and self._process.poll() is not None
+        return self.is_retiring and not self.workers and not self._orphans and self._process.poll() is not None
 
     def retire(self, reason: str, grace_ms: int) -> None:
         """Send every client away; the workers end when they are gone, and the loader ends now."""

@@ -328,11 +328,11 @@ class Supervisor:
             if number in (signal.SIGHUP, signal.SIGUSR2):
                 self._reload_asked(signal.Signals(number).name)
             else:
-                self._drain(is_urgent=number == signal.SIGINT or self.is_draining)
+                self._drain(number, is_urgent=number == signal.SIGINT or self.is_draining)
 
-    def _drain(self, *, is_urgent: bool) -> None:
+    def _drain(self, number: int, *, is_urgent: bool) -> None:
         """Take no more connections, and end when those that there are have ended, or the grace has."""
-        log.info("stopping", extra={"open_sessions": self.roster.served})
+        log.info("stopping", extra={"signal": signal.Signals(number).name, "open_sessions": self.roster.served})
         self.is_draining = True
         grace_s = 0.0 if is_urgent or self.current is None else self.config.drain_grace_s
         self._end_ns = now_ns() + int(grace_s * 1e9)

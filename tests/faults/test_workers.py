@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import running_broker
 from tests.faults import leaks
-from tests.faults.wire import HELLO, Bystander, Peer, until
+from tests.faults.wire import HELLO, Peer, until
 
 MODELS = [f"{name}=tests.faults.models:{name}" for name in ("twice", "slow", "fatal")]
 
@@ -129,8 +129,7 @@ def test_a_model_that_ends_its_process(pair, nothing_left, value):
 
 def test_a_client_that_dies_with_its_worker_is_forgotten():
     with running_broker(*MODELS, "--resume-grace-s", "0.3") as broker:
-        with Bystander(broker.socket_path):
-            before = leaks.census(broker)
+        before = leaks.census(broker)
         with Client(broker.socket_path) as client:
             ring = client.peer.open("twice")
             kill(broker.worker_pid)
@@ -140,8 +139,28 @@ def test_a_client_that_dies_with_its_worker_is_forgotten():
         with Peer(broker.socket_path) as late:
             answer = late.ask(1, 1, 0, {"name": "fault", "version": "1"}, {"resume": client.token})
             assert (answer[0], answer[2]) == (64, 6005)  # RESUME_REFUSED
-        with Bystander(broker.socket_path):
-            leaks.assert_back_to(before, broker)
+        until(lambda: broker.worker_pids != [None])
+        leaks.assert_back_to(before, broker)
+        assert broker.stop() == 0
+
+
+def test_a_model_of_another_pool():
+    with running_broker(*MODELS, "--pool", "fast=twice", "--pool-workers", "fast=2") as broker:
+        with Peer(broker.socket_path) as peer:
+            welcome = peer.ask(*HELLO)
+            assert (welcome[8], welcome[9]["pool"]) == (2, "fast"), "the first pool, as none was asked for"
+            assert {model[0]: model[2] for model in peer.ask(2, 1, 0)[2]} == {
+                "twice": "fast",
+                "slow": "default",
+                "fatal": "default",
+            }
+            peer.open("twice")
+            refused = peer.ask(3, 2, "slow", None, 4, {}, {})
+            assert (refused[0], refused[2]) == (64, 3007)  # WRONG_POOL
+        with Peer(broker.socket_path) as peer:
+            welcome = peer.ask(1, 1, 0, {"name": "fault", "version": "1"}, {"pool": "default"})
+            assert (welcome[8], welcome[9]["pool"]) == (1, "default")
+            peer.open("slow")
         assert broker.stop() == 0
 
 
