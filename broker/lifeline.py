@@ -7,12 +7,12 @@ signal at the parent's death does not do: a worker's parent is the loader, whose
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import fcntl
 import os
 import select
 import signal
+from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -25,10 +25,12 @@ def adopt_orphans() -> None:
 def reap(orphans: list[int]) -> None:
     """Take those that have ended from the list, and from the system's."""
     for pid in list(orphans):
-        with contextlib.suppress(ChildProcessError):  # its loader was quicker
-            if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                continue
-        orphans.remove(pid)
+        try:
+            is_left = os.waitpid(pid, os.WNOHANG) == (0, 0)
+        except ChildProcessError:  # its loader is there still, and was quicker, or ends first and leaves it to us
+            is_left = Path(f"/proc/{pid}").exists()
+        if not is_left:
+            orphans.remove(pid)
 
 
 def make() -> tuple[int, int]:

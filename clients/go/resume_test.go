@@ -139,6 +139,7 @@ func TestARingThatWasClosedMeanwhileIsClosed(t *testing.T) {
 	open(t, c, "twice")
 	for range 40 { // more than a session may have rings
 		m := open(t, c, "twice")
+		infer(t, acquire(t, m, 1)) // the broker has read ATTACHED
 		b.Disconnect()
 		m.Close()
 	}

@@ -43,7 +43,7 @@ func TestSegmentsByDescriptor(t *testing.T) {
 func TestADescriptorWithoutItsRing(t *testing.T) {
 	b := ringbrokertest.New(t, twice())
 	c := dial(t, b, ringbroker.Segments("fd"))
-	open(t, c, "twice")
+	infer(t, acquire(t, open(t, c, "twice"), 1)) // the broker has read ATTACHED, and closed its own descriptor
 	before := countFiles(t)
 	b.Mangle(func(payload []byte) []byte {
 		if m, ok := decode(t, payload).(*wire.Ring); ok {
