@@ -15,8 +15,10 @@ from ringbuf.errors import Code, RingbrokerError
 
 SUFFIX = ".admin"
 _MAX_LINE_BYTES = 1024
+_PATIENCE_NS = 5 * 10**9  # a line is asked at once
 
-Commands = dict[str, Callable[[], dict[str, Any]]]
+Commands = dict[str, Callable[["AdminPeer"], dict[str, Any] | None]]
+"""Each gives its answer, or None where it calls `AdminPeer.answer` later."""
 
 
 class AdminPeer:
@@ -24,12 +26,13 @@ class AdminPeer:
 
     receive_bytes = _MAX_LINE_BYTES
     has_more = False
-    patience_ns: int | None = 5 * 10**9  # a line is asked at once
 
     def __init__(self, commands: Commands) -> None:
         self.connection: Connection
         self.out = bytearray()
+        self.descriptors: list[int] = []
         self.ended = False
+        self.patience_ns: int | None = _PATIENCE_NS
         self._commands = commands
         self._line = b""
 
@@ -40,7 +43,12 @@ class AdminPeer:
         if not newline and len(line) < _MAX_LINE_BYTES:
             return
         command = self._commands.get(line.decode(errors="replace"))
-        answer = command() if command else {"error": "unknown command", "commands": sorted(self._commands)}
+        answer = command(self) if command else {"error": "unknown command", "commands": sorted(self._commands)}
+        if answer is not None:
+            self.answer(answer)
+
+    def answer(self, answer: dict[str, Any]) -> None:
+        """Answer, and end."""
         self.out += json.dumps(answer).encode()
         self.ended = True
 

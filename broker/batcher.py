@@ -24,6 +24,7 @@ from msgspec import Struct
 from broker.engine.signature import Shape
 
 if TYPE_CHECKING:
+    from broker.engine.models import Model
     from broker.ring import Ring
     from broker.session import Session
 
@@ -52,6 +53,8 @@ class Request(Struct, gc=False):
     deadline_ns: int | None
     received_ns: int
     trace: str | None
+    model: Model
+    """The version that answers it."""
 
 
 class Batch(Struct, gc=False):
@@ -59,6 +62,7 @@ class Batch(Struct, gc=False):
     rows. `gathered` are further runs of the same model and form, to be copied together with this one.
     """
 
+    model: Model
     ring: Ring
     slot: int
     rows: int
@@ -167,7 +171,8 @@ class Batcher:
             queue = ring.queue
             for request in list(queue.by_slot.values()) if room else ():
                 is_taken = queue.by_slot.get(request.slot) is not request  # into the run of one before it
-                if is_taken or (request.form or ring.full_form) != form or request.rows > room:
+                is_alike = (request.form or ring.full_form) == form and request.model is batch.model
+                if is_taken or not is_alike or request.rows > room:
                     continue  # another form: the oldest of its ring is the first in its next turn
                 queue.remove(request)
                 if not self._is_late(request, now_ns):
@@ -214,7 +219,7 @@ class Batcher:
 
     def _neighbour(self, request: Request | None, head: Request, room: int, now_ns: int) -> Request | None:
         """The request itself if it may join `head`'s batch."""
-        if request is None or request.rows > room or request.form != head.form:
+        if request is None or request.rows > room or request.form != head.form or request.model is not head.model:
             return None
         if request.deadline_ns is not None and request.deadline_ns <= now_ns:
             return None  # its own turn comes, and finds it late
@@ -230,7 +235,7 @@ class Batcher:
 
 def _batch_of(requests: list[Request]) -> Batch:
     first, last = requests[0], requests[-1]
-    return Batch(first.ring, first.slot, last.slot + last.rows - first.slot, first.form, requests)
+    return Batch(first.model, first.ring, first.slot, last.slot + last.rows - first.slot, first.form, requests)
 
 
 def _due_ns(ring: Ring) -> int:

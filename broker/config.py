@@ -9,8 +9,23 @@ from dataclasses import dataclass
 from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
 
+DEFAULT_POOL = "default"
+
 # "auto": what a client does between two requests of a closed loop is shorter; a longer spin buys little.
 AUTO_SPIN_US = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """Models that share workers, and wait for no other pool's."""
+
+    name: str
+    models: tuple[str, ...] = ()
+    """By name. A model that no pool names is in the pool `default`."""
+    workers: int = 1
+    """Processes that run these models, with the weights in common."""
+    threads: int | None = None
+    """Threads inside an op, in each worker; None: the CPU quota, divided by the workers of all pools."""
 
 
 @dataclass(frozen=True)
@@ -19,24 +34,55 @@ class ServeConfig:
 
     models: tuple[ModelConfig, ...]
     socket_path: str
+    pools: tuple[PoolConfig, ...] = ()
+    workers: int = 1
+    """Of a pool that says nothing else."""
+    threads: int | None = None
+    """Likewise."""
     default_slots: int = 64
     """Slots of a ring whose client leaves it to the broker: as many requests in flight as one client usually has."""
     spin: str = "auto"
     """How long to spin after traffic: `off`, microseconds, or `auto`: 100 us where there are more CPUs than workers."""
-    threads: int | None = None
-    """Threads inside an op; None: the CPU quota."""
     max_ring_bytes: int = 2**30
     max_slots: int = 4096
     """Views and descriptors of every slot and plane are made when a ring opens, 5 us each: 40 ms for two planes."""
     max_rings: int = 64
     max_connections: int = 256
+    max_execution_s: float = 60.0
+    """How long a model may run before its worker is ended: a forward that long is one that hangs."""
+    resume_grace_s: float = 10.0
+    """How long a session whose worker was lost waits to be resumed."""
+    drain_grace_s: float = 25.0
+    """How long SIGTERM leaves clients to finish: less than the 30 s after which Kubernetes kills a pod."""
+    log_format: str = "text"
+    watch: bool = False
+    """Whether to reload when a model or the configuration's file is replaced."""
+    repository: str | None = None
+    """The folder that models were found in."""
+    config_path: str | None = None
+    """The configuration's file."""
+
+    def all_pools(self) -> tuple[PoolConfig, ...]:
+        """Every pool with all that it says: its models, its workers, and their threads."""
+        named = {model for pool in self.pools for model in pool.models}
+        rest = tuple(model.name for model in self.models if model.name not in named)
+        pools = list(self.pools)
+        if rest or not pools:
+            default = next((pool for pool in pools if pool.name == DEFAULT_POOL), None)
+            if default is not None:
+                pools.remove(default)
+            told = default or PoolConfig(DEFAULT_POOL, workers=self.workers, threads=self.threads)
+            pools.append(PoolConfig(DEFAULT_POOL, (*told.models, *rest), told.workers, told.threads))
+        threads = self.threads or max(1, usable_cpus() // sum(pool.workers for pool in pools))
+        return tuple(PoolConfig(pool.name, pool.models, pool.workers, pool.threads or threads) for pool in pools)
 
     def spin_ns(self) -> int:
         """The spin in nanoseconds; raises ValueError for a setting that is not `auto`, `off` or a time."""
         if self.spin == "off":
             return 0
         if self.spin == "auto":
-            return AUTO_SPIN_US * 1000 if usable_cpus() > 1 else 0
+            workers = sum(pool.workers for pool in self.all_pools())
+            return AUTO_SPIN_US * 1000 if usable_cpus() > workers else 0
         spin_us = float(self.spin)
         if not 0 <= spin_us < math.inf:  # nor not-a-number
             raise ValueError(self.spin)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from broker.catalog import POOL
 from broker.refusal import append_error
 from broker.stats import Stats
 from ringbuf.errors import Code, RingbrokerError
@@ -13,6 +12,7 @@ from ringbuf.wire import messages
 from ringbuf.wire.framing import LENGTH_BYTES, MAX_PAYLOAD_BYTES
 from ringbuf.wire.messages import Hello, decode_client
 
+SEGMENT_KINDS = ("path", "fd")
 TIMEOUT_NS = 5 * 10**9  # spec section 4
 
 
@@ -21,15 +21,16 @@ class Handshake:
     after it.
     """
 
-    __slots__ = ("_buffer", "_on_hello", "_stats", "connection", "ended", "out")
+    __slots__ = ("_buffer", "_on_hello", "_stats", "connection", "descriptors", "ended", "out")
 
     has_more = False
     patience_ns: int | None = TIMEOUT_NS
 
     def __init__(self, stats: Stats, on_hello: Callable[[Handshake, Hello], None]) -> None:
-        """`on_hello` is called once, when the HELLO is there and acceptable."""
+        """`on_hello` is called once, when the HELLO is there; what it raises is the client's answer."""
         self.connection: Any = None
         self.out = bytearray()
+        self.descriptors: list[int] = []
         self.ended = False
         self._buffer = b""
         self._stats = stats
@@ -74,10 +75,19 @@ class Handshake:
             if not isinstance(message, Hello):
                 raise RingbrokerError(Code.UNEXPECTED_MESSAGE, "HELLO comes first")
             _check_hello(message)
+            self._on_hello(self, message)
         except RingbrokerError as error:
             self.fail(error)
-        else:
-            self._on_hello(self, message)
+
+
+def segment_kind(hello: Hello) -> str:
+    """The kind of segment that a client gets; raises `RingbrokerError` NOT_SUPPORTED."""
+    asked = hello.options.segments
+    for kind in ("path",) if asked is None else asked:
+        if kind in SEGMENT_KINDS:
+            return kind
+    kinds = ", ".join(SEGMENT_KINDS)
+    raise RingbrokerError(Code.NOT_SUPPORTED, f"the kinds of segment are {kinds}", "options.segments")
 
 
 def _check_hello(hello: Hello) -> None:
@@ -85,10 +95,4 @@ def _check_hello(hello: Hello) -> None:
         raise RingbrokerError(
             Code.VERSION_UNSUPPORTED, f"this broker speaks major version {messages.PROTOCOL_MAJOR}", "major"
         )
-    options = hello.options
-    if options.segments is not None and "path" not in options.segments:
-        raise RingbrokerError(Code.NOT_SUPPORTED, "this broker has segments of kind 'path' alone", "options.segments")
-    if options.pool is not None and options.pool != POOL:
-        raise RingbrokerError(Code.UNKNOWN_POOL, f"this broker has the pool {POOL!r} alone", "options.pool")
-    if options.resume is not None:
-        raise RingbrokerError(Code.NOT_SUPPORTED, "this broker gives no resume tokens", "options.resume")
+    segment_kind(hello)

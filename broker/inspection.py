@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from broker.config import ServeConfig
+from broker.config import PoolConfig, ServeConfig
 from broker.engine.models import Model
 from broker.engine.signature import Shape, dynamic_dims, may_lie_apart, sample_of, written
 from broker.ring import slots_for
@@ -16,8 +16,8 @@ from ringbuf.layout import tensor_bytes
 from ringbuf.wire.messages import Tensor
 
 
-def inspect(model: Model, config: ServeConfig) -> dict[str, Any]:
-    """Everything about a model, as JSON."""
+def inspect(model: Model, config: ServeConfig, pool: PoolConfig | None = None) -> dict[str, Any]:
+    """Everything about a model, as JSON; with the pool that would serve it, where that is known."""
     signature, proof, plan = model.signature, model.proof, model.plan
     tensors = (*signature.inputs, *signature.outputs)
     slot_bytes = sum(_row_bytes(tensor, signature.dims) for tensor in tensors)
@@ -42,6 +42,7 @@ def inspect(model: Model, config: ServeConfig) -> dict[str, Any]:
         "slot_bytes": slot_bytes,
         "unbounded_dims": [dim for dim, most in signature.dims.items() if most is None],
         "default_slots": slots_for(slot_bytes, config.default_slots),
+        **({"pool": pool.name, "workers": pool.workers, "threads": pool.threads} if pool else {}),
     }
 
 
@@ -73,6 +74,10 @@ def as_lines(found: dict[str, Any]) -> list[str]:
         )
     slots = "1 slot" if found["default_slots"] == 1 else f"{found['default_slots']} slots"
     lines.append(f"  ring       {found['slot_bytes']} bytes a slot{_with_ones(unbounded)}; {slots} by default")
+    if "pool" in found:
+        workers = "1 worker" if found["workers"] == 1 else f"{found['workers']} workers"
+        threads = "1 thread" if found["threads"] == 1 else f"{found['threads']} threads"
+        lines.append(f"  pool       {found['pool']}: {workers}, {threads} each")
     return lines
 
 

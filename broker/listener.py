@@ -12,11 +12,12 @@ import logging
 import os
 import socket
 import stat
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from broker.admin import SUFFIX, AdminPeer
+from broker.admin import SUFFIX
 from broker.handshake import Handshake
 from broker.loop import Loop
 from broker.stats import Stats
@@ -115,21 +116,37 @@ class Acceptor:
         listener: socket.socket,
         loop: Loop,
         stats: Stats,
-        max_connections: int,
+        why_full: Callable[[], str | None],
         on_hello: Callable[[Handshake, Hello], None],
     ) -> None:
+        """`why_full` says why no connection can be taken, None where one can; `on_hello` raises `RingbrokerError` for
+        a HELLO that it refuses.
+        """
         self._loop = loop
         self._stats = stats
-        self._max_connections = max_connections
+        self._why_full = why_full
         self._on_hello = on_hello
         loop.accept(listener, self._take)
 
+    @property
+    def waiting(self) -> int:
+        """How many connections have not said HELLO yet."""
+        return sum(isinstance(connection.peer, Handshake) for connection in self._loop.connections.values())
+
     def _take(self, sock: socket.socket) -> None:
-        peers = (connection.peer for connection in self._loop.connections.values())
-        is_full = sum(not isinstance(peer, AdminPeer) for peer in peers) >= self._max_connections
+        why_full = self._why_full()
         handshake = Handshake(self._stats, self._on_hello)
         connection = self._loop.add(sock, handshake)
-        if is_full:
-            text = f"{self._max_connections} connections are the most"
-            handshake.fail(RingbrokerError(Code.TOO_MANY_CONNECTIONS, text, retry_after_ms=1000))
-            self._loop.flush(connection)
+        if error := _refuse_peer(sock):
+            handshake.fail(error)
+        elif why_full is not None:
+            handshake.fail(RingbrokerError(Code.TOO_MANY_CONNECTIONS, why_full, retry_after_ms=1000))
+        self._loop.flush(connection)
+
+
+def _refuse_peer(sock: socket.socket) -> RingbrokerError | None:
+    """Why the process at the other end is not served, by its user at the time when it connected; None where it is."""
+    _, uid, _ = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    if uid in (0, os.geteuid()):
+        return None
+    return RingbrokerError(Code.PEER_REFUSED, f"this broker does not serve user {uid}")

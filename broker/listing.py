@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from broker.engine.signature import written
 from ringbuf.wire.messages import Model, Tensor
 
 if TYPE_CHECKING:
-    from broker.catalog import Catalog
+    from broker.generation import Generation
 
 
 def as_dict(model: Model) -> dict[str, Any]:
@@ -36,24 +35,24 @@ def as_lines(model: Model) -> list[str]:
     ]
 
 
-def start_lines(catalog: Catalog, socket_path: str) -> list[str]:
+def start_lines(generation: Generation) -> list[str]:
     """What is served, and how to call the first model."""
+    socket_path = generation.config.socket_path
     lines = [f"serving on {socket_path}"]
-    for model in catalog.models.values():
-        ins, outs = _in_a_row(model.signature.inputs), _in_a_row(model.signature.outputs)
-        lines.append(f"  {model.name}  ({ins}) -> ({outs})  from {model.config.source}")
-    first = next(iter(catalog.models.values()))
-    names = [tensor.name for tensor in first.signature.inputs]
-    files = "input.npy" if len(names) == 1 else " ".join(f"{name}={name}.npy" for name in names)
+    for model in generation.loaded:
+        ins, outs = _in_a_row(model.inputs), _in_a_row(model.outputs)
+        lines.append(f"  {model.model}  ({ins}) -> ({outs})  from {model.source}")
+    first = generation.loaded[0]
+    files = "input.npy" if len(first.inputs) == 1 else " ".join(f"{name}={name}.npy" for name in first.inputs)
     return [
         *lines,
-        f"call it:  broker infer {first.name} {files} --socket {socket_path}",
-        f"     or:  ringbroker.connect({socket_path!r}).open({first.name!r})",
+        f"call it:  broker infer {first.model} {files} --socket {socket_path}",
+        f"     or:  ringbroker.connect({socket_path!r}).open({first.model!r})",
     ]
 
 
-def _in_a_row(tensors: Iterable[Tensor]) -> str:
-    return ", ".join(map(_described, tensors))
+def _in_a_row(tensors: dict[str, str]) -> str:
+    return ", ".join(f"{name}: {tensor}" for name, tensor in tensors.items())
 
 
 def _described(tensor: Tensor) -> str:

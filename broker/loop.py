@@ -37,6 +37,8 @@ class Peer(Protocol):
     """Whether `receive` wants to be called again, without bytes, before more is read."""
     patience_ns: int | None
     """How long it may stay this peer, from the connection's start; None for ever."""
+    descriptors: list[int]
+    """File descriptors to be sent with the next bytes, and then closed."""
 
     @property
     def receive_bytes(self) -> int:
@@ -94,6 +96,14 @@ class Loop:
         self._callbacks[fd] = callback
         self._epoll.register(fd, EPOLLIN)
 
+    def unwatch(self, fd: int) -> None:
+        """Watch `fd` no more; call it before `fd` is closed."""
+        del self._callbacks[fd]
+        if fd in self._paused:
+            self._paused.remove(fd)
+        else:
+            self._epoll.unregister(fd)
+
     def accept(self, listener: socket.socket, take: Callable[[socket.socket], object]) -> None:
         """Call `take` with every connection that comes in."""
         self.watch(listener.fileno(), lambda: self._accept_all(listener, take))
@@ -133,7 +143,7 @@ class Loop:
         out = peer.out
         if out:
             try:
-                sent = connection.send(out)
+                sent = _send_with(connection.sock, out, peer.descriptors) if peer.descriptors else connection.send(out)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -154,14 +164,19 @@ class Loop:
 
     def close(self, connection: Connection) -> None:
         """Close the connection and tell its peer."""
-        if self.connections.pop(connection.fd, None) is None:
+        if self.connections.get(connection.fd) is not connection:
             return
+        self.release(connection).close()
+        connection.peer.closed()
+        connection.peer.out.clear()  # may be a megabyte, and the two hold each other until garbage is collected
+
+    def release(self, connection: Connection) -> socket.socket:
+        """Let go of a connection without closing it; its socket is the caller's."""
+        del self.connections[connection.fd]
         if self._hot is connection:
             self._hot = None
         self._epoll.unregister(connection.fd)
-        connection.sock.close()
-        connection.peer.closed()
-        connection.peer.out.clear()  # may be a megabyte, and the two hold each other until garbage is collected
+        return connection.sock
 
     def close_all(self) -> None:
         """Close every connection, then the loop."""
@@ -292,3 +307,12 @@ class Loop:
                 self.flush(connection)
         for callback in self.on_tick:
             callback(now_ns)
+
+
+def _send_with(sock: socket.socket, out: bytearray, descriptors: list[int]) -> int:
+    """Send bytes with descriptors; these go with the first byte, so they are done with if any byte was sent."""
+    sent = socket.send_fds(sock, [out], descriptors)
+    for fd in descriptors:
+        os.close(fd)
+    descriptors.clear()
+    return sent

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import click
 
-from broker.engine.config import ModelConfig, check
+from broker.engine.config import Canary, ModelConfig, check
 from broker.engine.repository import read_model
 from broker.engine.signature import parse_tensor
 from ringbuf.errors import Code, RingbrokerError
@@ -39,6 +39,12 @@ _REPEATED = [
         "How far rows in a batch may differ from rows alone, relative to the largest value.",
     ),
 ]
+_VERSIONS = [
+    ("--version", "VERSION", "The version that answers who names none.  [default: the newest]"),
+    ("--versions", "VERSION,...", "Further versions to load, for requests that name them."),
+    ("--canary", "VERSION=PERCENT", "A version that answers a share of the requests that name none."),
+    ("--canary-seed", "N", "Of the draws between the two.  [default: another at every start]"),
+]
 _FLAGS = [
     ("--private-inputs", "Give this model a counted copy of its inputs: it writes into them."),
     ("--allow-pickle", "Load this model though it is a pickled module, and can run any code."),
@@ -49,15 +55,26 @@ def model_options(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that describe models to a command."""
     for flag, text in reversed(_FLAGS):
         command = click.option(flag, multiple=True, metavar="MODEL", help=text)(command)
-    for flag, form, text in reversed(_REPEATED):
-        command = click.option(flag, multiple=True, metavar=f"[MODEL/]{form}", help=text)(command)
+    command = _repeated(command, _REPEATED)
     return click.option("--require-zero-copy", is_flag=True, help="Refuse models whose results must be copied.")(
         command
     )
 
 
+def version_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say which versions are served to a command."""
+    return _repeated(command, _VERSIONS)
+
+
+def _repeated(command: Callable[..., None], options: list[tuple[str, str, str]]) -> Callable[..., None]:
+    for flag, form, text in reversed(options):
+        command = click.option(flag, multiple=True, metavar=f"[MODEL/]{form}", help=text)(command)
+    return command
+
+
 def apply_options(models: Iterable[ModelConfig], options: Mapping[str, Any]) -> tuple[ModelConfig, ...]:
-    """The models as the options describe them; `options` are what `model_options` collected.
+    """The models as the options describe them; `options` are what `model_options` and `version_options`
+    collected.
 
     Raises `RingbrokerError` CONFIG_INVALID, or SIGNATURE_INVALID for a tensor that is written wrongly.
     """
@@ -65,7 +82,7 @@ def apply_options(models: Iterable[ModelConfig], options: Mapping[str, Any]) -> 
     for model in changed.values():
         check(model)  # so that what is wrong from here on is an option's fault
     for key, take in _TAKERS.items():
-        for text in options[key]:
+        for text in options.get(key, ()):
             path = f"{_flag(key)} {text}"
             for name, value in _about(text, changed, key, path):
                 changed[name] = _take(take, changed[name], value, path)
@@ -149,6 +166,19 @@ def _one(key: str, read: Callable[[str], object] = str) -> Taker:
     return lambda model, value: _with(model, key, read(value))
 
 
+def _canary(model: ModelConfig, value: str) -> ModelConfig:
+    version, _, percent = value.partition("=")
+    if not version or not percent:
+        raise ValueError("it is written as VERSION=PERCENT")
+    return replace(model, canary=Canary(version, _number(percent), model.canary.seed if model.canary else None))
+
+
+def _canary_seed(model: ModelConfig, value: str) -> ModelConfig:
+    if model.canary is None:
+        raise ValueError("the model has no canary: say --canary VERSION=PERCENT")
+    return replace(model, canary=replace(model.canary, seed=_whole(value)))
+
+
 def _entry(key: str, separator: str, form: str, read: Callable[[str], object]) -> Taker:
     """An option that adds an entry to a field."""
 
@@ -203,6 +233,10 @@ _TAKERS: dict[str, Taker] = {
     "uniform": lambda model, value: replace(model, uniform=model.uniform | {value}),
     "argument": _entry("arguments", "=", "KEY=VALUE", _json),
     "weights": _one("weights"),
+    "version": _one("version"),
+    "versions": lambda model, value: replace(model, versions=tuple(value.split(","))),
+    "canary": _canary,
+    "canary_seed": _canary_seed,
     "max_batch": _one("max_batch", _whole),
     "max_queue_delay_us": _one("max_queue_delay_us", _whole),
     "gather": _one("gather"),

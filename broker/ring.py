@@ -5,11 +5,15 @@ What a client can write is never asked: which rows are whose is kept here, in pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Mapping
 
+import msgspec
 import numpy as np
 
 from broker.batcher import Form, RingQueue
+from broker.catalog import Family
+from broker.control import RingRecord
 from broker.engine.models import Model
 from broker.engine.signature import Sample, Shape, sample_of
 from broker.engine.tensors import PlaneTensors
@@ -17,30 +21,43 @@ from ringbuf.errors import Code, RingbrokerError
 from ringbuf.layout import PAGE_BYTES, PlaneGeometry, lay_out, tensor_bytes
 from ringbuf.segment import Segment
 from ringbuf.wire import messages
-from ringbuf.wire.messages import Descriptor, Plane
+from ringbuf.wire.messages import NO_RING_OPTIONS, Descriptor, Plane
 
+STATEFUL = messages.RingOptions(stateful=True)
 DEFAULT_RING_BYTES = 8 * 2**20  # the default ring of any model fits several times into a container's 64 MB /dev/shm
 
 
 class Ring:
-    """One open ring. Its tensors alias the segment, which is unmapped when the last of them is gone."""
+    """One ring: all is known of it when it is made, and it is usable when `map` has given it its memory.
 
-    def __init__(
-        self, number: int, model: Model, slots: int, samples: list[Shape], create: Callable[[int], Segment]
-    ) -> None:
-        tensors = (*model.signature.inputs, *model.signature.outputs)
-        layout = lay_out(
-            slots, [PlaneGeometry(tensor.dtype, sample) for tensor, sample in zip(tensors, samples, strict=True)]
-        )
+    Its tensors alias the segment, which is unmapped when the last of them is gone.
+    """
+
+    def __init__(self, number: int, family: Family, version: str | None, slots: int, maxima: Mapping[str, int]) -> None:
+        """A ring for `version`, or for whichever the family chooses; `maxima` has every dynamic dim.
+
+        Raises `RingbrokerError` UNKNOWN_VERSION, or RING_TOO_LARGE.
+        """
+        model = family.usual if version is None else family.find(version)
         self.number = number
         self.model = model
+        """What answers a request, unless the family chooses."""
+        self.family = family if version is None and len(family.versions) > 1 else None
+        """Set where requests are shared between versions, and may name one."""
         self.slots = slots
-        self.max_batch = model.max_batch
-        self.max_rows = min(slots, model.max_batch)
+        self.max_batch = family.max_batch if self.family else model.max_batch
+        self.max_rows = min(slots, self.max_batch)
         self.attached = False
         self.queue = RingQueue()
+        self._version = version
+        self._maxima = dict(maxima)
         self._in_flight = bytearray(slots)
 
+        tensors = (*model.signature.inputs, *model.signature.outputs)
+        samples = [_at_maximum(sample_of(tensor), maxima) for tensor in tensors]
+        geometry = [PlaneGeometry(tensor.dtype, sample) for tensor, sample in zip(tensors, samples, strict=True)]
+        layout = lay_out(slots, geometry)
+        self.size_bytes = layout.segment_bytes
         split = len(model.signature.inputs)
         directions = ["in"] * split + ["out"] * (len(tensors) - split)
         self.planes = tuple(
@@ -50,25 +67,35 @@ class Ring:
         self.in_planes, self.out_planes = self.planes[:split], self.planes[split:]
         self.full_form = Form(tuple(samples[:split]), tuple(samples[split:]))
         """What `None` stands for as the form of this ring's requests."""
-        self.is_looked_at = bool(model.uniform) or any(plane.dtype == "BOOL" for plane in self.in_planes)
-        """Whether values of some inputs are looked at before a request is taken (`validation.look`)."""
-        self.looked_at_bytes = sum(
-            plane.stride
-            for index, plane in enumerate(self.in_planes)
-            if plane.dtype == "BOOL" or index in model.uniform
-        )
-        """How many, of a row."""
+        looked_at = [p for i, p in enumerate(self.in_planes) if p.dtype == "BOOL" or i in model.uniform]
+        self.looked_at_bytes = sum(plane.stride for plane in looked_at)
+        """How many bytes of a row's inputs are looked at before a request is taken (`validation.look`)."""
+
+    def map(self, fd: int) -> None:
+        """Map its memory, which `fd` holds; raises OSError where that cannot be done."""
+        self.segment = Segment(fd, self.size_bytes)
+        self.inputs = PlaneTensors(self.segment.buffer, self.slots, self.in_planes)
+        self.outputs = PlaneTensors(self.segment.buffer, self.slots, self.out_planes)
         # What a request for one full row says, and what its answer does: compared and sent as they are.
-        self.single_inputs = [descriptors(self.in_planes, slot, 1) for slot in range(slots)]
-        self.single_outputs = [descriptors(self.out_planes, slot, 1) for slot in range(slots)]
-        self.segment = create(layout.segment_bytes)
-        try:
-            buffer = self.segment.buffer
-            self.inputs = PlaneTensors(buffer, slots, tensors[:split], samples[:split], layout.planes[:split])
-            self.outputs = PlaneTensors(buffer, slots, tensors[split:], samples[split:], layout.planes[split:])
-        except BaseException:
-            self.segment.unlink()
-            raise
+        self.single_inputs = [descriptors(self.in_planes, slot, 1) for slot in range(self.slots)]
+        self.single_outputs = [descriptors(self.out_planes, slot, 1) for slot in range(self.slots)]
+
+    def record(self) -> RingRecord:
+        """What it takes to make it again around the same memory."""
+        told = msgspec.msgpack.encode((self.max_rows, self.planes))
+        fingerprint = hashlib.blake2b(told, digest_size=16).digest()
+        return RingRecord(
+            self.number, self.model.name, self._version, self.slots, self._maxima, self.size_bytes, fingerprint
+        )
+
+    def answering(self, version: str | None) -> Model:
+        """The version for a request that names `version`, or none; raises `RingbrokerError` UNKNOWN_VERSION."""
+        if self.family is not None:
+            return self.family.choose() if version is None else self.family.find(version)
+        if version is not None and version != self.model.version:
+            text = f"the ring is answered by version {self.model.version}"
+            raise RingbrokerError(Code.UNKNOWN_VERSION, text, "version")
+        return self.model
 
     def is_in_flight(self, slot: int, rows: int) -> bool:
         """Whether any of the rows belongs to a request that has no answer yet."""
@@ -104,18 +131,17 @@ class Ring:
         starts = (plane.offset + row * plane.stride for row in range(slot, slot + rows))
         return [bytes(self.segment.buffer[start : start + length]) for start in starts]
 
-    def message(self, request_id: int) -> messages.Ring:
+    def message(self, request_id: int, kind: str, path: str | None) -> messages.Ring:
         """The RING that tells the client all about it."""
-        segment = messages.SegmentInfo("path", self.segment.path, self.segment.size_bytes)
         return messages.Ring(
             request_id,
             self.number,
-            segment,
+            messages.SegmentInfo(kind, path, self.size_bytes),
             self.slots,
             self.max_rows,
             self.model.version,
             self.planes,
-            messages.NOTHING,
+            NO_RING_OPTIONS if self.model.proof.is_repeatable else STATEFUL,
         )
 
 
@@ -135,21 +161,14 @@ def slots_for(slot_bytes: int, default_slots: int) -> int:
     return max(1, min(default_slots, DEFAULT_RING_BYTES // slot_bytes))
 
 
-def open_ring(
-    number: int,
-    model: Model,
-    ask: messages.Open,
-    limits: messages.Limits,
-    default_slots: int,
-    create: Callable[[int], Segment],
-) -> Ring:
-    """Open the ring that an OPEN asks for.
+def design_ring(number: int, family: Family, ask: messages.Open, limits: messages.Limits, default_slots: int) -> Ring:
+    """Make the ring that an OPEN asks for, without its memory.
 
-    `create` makes a segment of so many bytes. Raises `RingbrokerError`: UNKNOWN_DIM, MAXIMUM_MISSING,
-    MAXIMUM_TOO_LARGE, TOO_MANY_SLOTS, RING_TOO_LARGE or SHM_FULL.
+    Raises `RingbrokerError`: UNKNOWN_VERSION, UNKNOWN_DIM, MAXIMUM_MISSING, MAXIMUM_TOO_LARGE, TOO_MANY_SLOTS or
+    RING_TOO_LARGE.
     """
-    maxima = _maxima(model, ask)
-    tensors = (*model.signature.inputs, *model.signature.outputs)
+    maxima = _maxima(family.usual, ask)
+    tensors = (*family.usual.signature.inputs, *family.usual.signature.outputs)
     samples = [_at_maximum(sample_of(tensor), maxima) for tensor in tensors]
     slot_bytes = sum(tensor_bytes(tensor.dtype, sample) for tensor, sample in zip(tensors, samples, strict=True))
     slots = ask.slots or slots_for(slot_bytes, default_slots)
@@ -161,7 +180,23 @@ def open_ring(
             f"{slots} slots of {slot_bytes} bytes are over the {limits.segment_bytes} allowed",
             "slots",
         )
-    return Ring(number, model, slots, samples, create)
+    return Ring(number, family, ask.version, slots, maxima)
+
+
+def remake_ring(record: RingRecord, family: Family) -> Ring:
+    """Make a ring again that another worker had; raises `RingbrokerError` SIGNATURE_CHANGED."""
+    try:
+        ring = Ring(record.number, family, record.version, record.slots, record.maxima)
+    except (RingbrokerError, KeyError) as error:  # a version, or a dim, that is no more
+        raise _changed() from error
+    if ring.record() != record:
+        raise _changed()
+    ring.attached = True
+    return ring
+
+
+def _changed() -> RingbrokerError:
+    return RingbrokerError(Code.SIGNATURE_CHANGED, "the model has another signature now")
 
 
 def _maxima(model: Model, ask: messages.Open) -> dict[str, int]:
@@ -182,5 +217,5 @@ def _maxima(model: Model, ask: messages.Open) -> dict[str, int]:
     return maxima
 
 
-def _at_maximum(sample: Sample, maxima: dict[str, int]) -> Shape:
+def _at_maximum(sample: Sample, maxima: Mapping[str, int]) -> Shape:
     return tuple(maxima[dim] if isinstance(dim, str) else dim for dim in sample)

@@ -12,27 +12,45 @@ It begins from a HELLO that was read by whoever accepted the connection (`broker
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from broker.batcher import Batch, Batcher, Request
+from broker.batcher import Batch, Batcher, Form, Request
 from broker.catalog import Catalog
+from broker.control import RingRecord, Take
 from broker.execution import Outcome
+from broker.handshake import segment_kind
 from broker.refusal import append_error
-from broker.ring import Ring, descriptors, open_ring
-from broker.stats import Stats
+from broker.ring import Ring, descriptors, design_ring, remake_ring
+from broker.stats import DROPPED_REQUESTS, IN_FLIGHT, REQUESTS, Stats
 from broker.validation import check, look
 from ringbuf.errors import Code, RingbrokerError, is_protocol_error, name_of
-from ringbuf.segment import Segment
 from ringbuf.wire import messages
 from ringbuf.wire.framing import FrameReader
-from ringbuf.wire.messages import NOTHING, Hello, Infer, Message, Result, append_frame, decode_client
+from ringbuf.wire.messages import NOTHING, Hello, Infer, Message, Result, RingState, append_frame, decode_client
 
 log = logging.getLogger("broker.session")
 
 _MUCH_LOOKED_AT_BYTES = 2**20  # 0.7 ms: then it is the others' turn, whatever else was read
 _MUCH_BYTES = 64 * 1024  # two pages of the longest catalog: then it is the others' turn
+
+
+class Keeper(Protocol):
+    """Who makes the memory of rings, and keeps it while a session may be resumed: the supervisor."""
+
+    def want(self, session: int, kind: str, ring: RingRecord) -> None:
+        """Make memory for a ring; it is brought by `Session.give_memory`, or `Session.refuse_memory`."""
+
+    def attached(self, session: int, ring: int) -> None:
+        """The client has mapped the ring."""
+
+    def freed(self, session: int, ring: int) -> None:
+        """The ring is gone."""
+
+    def ended(self, session: int, *, is_resumable: bool) -> None:
+        """The session's connection is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +62,10 @@ class SessionContext:
     stats: Stats
     limits: messages.Limits
     default_slots: int
-    create_segment: Callable[[int], Segment]
+    keeper: Keeper
+    pool: str = "default"
+    worker: int = 0
+    workers: int = 1
 
 
 class Session:
@@ -53,27 +74,68 @@ class Session:
     receive_bytes = 64 * 1024  # a thousand requests in one read
     patience_ns: int | None = None
 
-    def __init__(self, number: int, hello: Hello, context: SessionContext, now_ns: int) -> None:
-        self.number = number
-        self.client = hello.client
+    def __init__(self, take: Take, memory: Sequence[int], context: SessionContext, now_ns: int) -> None:
+        """Begin, or go on where another worker was lost; `memory` is that of the rings of `take`, and is closed."""
+        self.number = take.session
+        self.client = take.hello.client
         self.connection: Any = None
         self.out = bytearray()
+        self.descriptors: list[int] = []
         self.ended = False
         self.rings: dict[int, Ring] = {}
         self.in_flight: dict[int, Request] = {}
         self._context = context
         self._batcher = context.batcher
-        self._stats = context.stats
+        self._page = context.stats.page
+        self._kind = segment_kind(take.hello)
+        self._opening: dict[int, tuple[int, Ring]] = {}  # by number: the id of the OPEN
+        self._is_sent_away = False
         self._reader = FrameReader()
         self.has_more = False
         self._backlog: list[bytes] = []  # read, but not yet looked at
         self._is_costly = False  # the message just handled took long, or has a long answer
         self._ring_count = 0
-        minor = min(hello.minor, messages.PROTOCOL_MINOR)
+        self._welcome(take, self._resume(take.rings, memory) if take.is_resumed else None, now_ns)
+
+    def send_away(self, reason: str, grace_ms: int) -> None:
+        """Tell the client to go on elsewhere."""
+        self._is_sent_away = True
+        append_frame(self.out, messages.GoAway(reason, grace_ms))
+
+    def _welcome(self, take: Take, states: tuple[RingState, ...] | None, now_ns: int) -> None:
+        context = self._context
         append_frame(
             self.out,
-            messages.Welcome(messages.PROTOCOL_MAJOR, minor, number, None, now_ns, context.limits, 0, 1, NOTHING),
+            messages.Welcome(
+                messages.PROTOCOL_MAJOR,
+                min(take.hello.minor, messages.PROTOCOL_MINOR),
+                self.number,
+                take.token,
+                now_ns,
+                context.limits,
+                context.worker,
+                context.workers,
+                messages.WelcomeOptions(context.pool, states, take.lost),
+            ),
         )
+
+    def _resume(self, records: Sequence[RingRecord], memory: Sequence[int]) -> tuple[RingState, ...]:
+        """Make the rings again; return what to tell of each."""
+        states = []
+        for record, fd in zip(records, memory, strict=True):
+            self._ring_count = max(self._ring_count, record.number)
+            code = 0
+            try:
+                ring = remake_ring(record, self._context.catalog.find(record.model, self._context.pool))
+                ring.map(fd)
+                self.rings[ring.number] = ring
+            except (RingbrokerError, OSError):
+                code = int(Code.SIGNATURE_CHANGED)
+                self._context.keeper.freed(self.number, record.number)
+            finally:
+                os.close(fd)
+            states.append((record.number, code))
+        return tuple(states)
 
     # --- bytes in ---
 
@@ -108,10 +170,10 @@ class Session:
     def _infer(self, ask: Infer, now_ns: int) -> None:
         if ask.id in self.in_flight:
             raise _duplicate(ask.id)
-        self._stats.requests += 1
+        self._page[REQUESTS] += 1
         ring = self.rings.get(ask.ring)
         slot = ask.slot
-        form = None
+        form: Form | None = None
         try:
             # The usual request, one full row, is known by one comparison of tuples (15 ns); `check` takes 2 us.
             if not (
@@ -126,14 +188,16 @@ class Session:
                 ring, form = check(ring, ask)
             if ring.is_in_flight(slot, ask.rows):
                 raise RingbrokerError(Code.ROWS_IN_FLIGHT, "a row belongs to a request that has no answer yet", "slot")
-            if ring.is_looked_at:
+            if ring.looked_at_bytes:
                 self._is_costly = ask.rows * ring.looked_at_bytes > _MUCH_LOOKED_AT_BYTES
                 form = look(ring, slot, ask.rows, form)
         except RingbrokerError as error:
             self._refuse(ask.id, error)
             return
-        request = Request(self, ring, ask.id, slot, ask.rows, form, ask.deadline_ns, now_ns, ask.extra.trace)
+        model = ring.model if ring.family is None else ring.answering(ask.version)
+        request = Request(self, ring, ask.id, slot, ask.rows, form, ask.deadline_ns, now_ns, ask.extra.trace, model)
         self.in_flight[ask.id] = request
+        self._page[IN_FLIGHT] += 1
         self._batcher.add(request)
 
     def _hello(self, ask: Hello) -> None:
@@ -150,28 +214,48 @@ class Session:
         self._is_costly = True
         context = self._context
         try:
-            model = context.catalog.find(ask.model, ask.version)
-            if len(self.rings) >= context.limits.rings:
+            family = context.catalog.find(ask.model, context.pool)
+            if len(self.rings) + len(self._opening) >= context.limits.rings:
                 raise RingbrokerError(Code.TOO_MANY_RINGS, f"{context.limits.rings} rings are the most")
-            ring = open_ring(
-                self._ring_count + 1, model, ask, context.limits, context.default_slots, context.create_segment
-            )
+            ring = design_ring(self._ring_count + 1, family, ask, context.limits, context.default_slots)
         except RingbrokerError as error:
             self._refuse(ask.id, error)
             return
         self._ring_count = ring.number
-        self.rings[ring.number] = ring
-        append_frame(self.out, ring.message(ask.id))
+        self._opening[ring.number] = (ask.id, ring)
+        context.keeper.want(self.number, self._kind, ring.record())
+
+    def give_memory(self, number: int, fd: int, path: str | None) -> None:
+        """The memory that a ring waited for; `fd` is the session's now."""
+        request_id, ring = self._opening.pop(number)
+        try:
+            ring.map(fd)
+        except OSError as error:
+            os.close(fd)
+            self._context.keeper.freed(self.number, number)
+            self._refuse(request_id, RingbrokerError(Code.SHM_FULL, f"cannot map the ring: {error.strerror}"))
+            return
+        if self._kind == "fd":
+            self.descriptors.append(fd)
+        else:
+            os.close(fd)
+        self.rings[number] = ring
+        append_frame(self.out, ring.message(request_id, self._kind, path))
+
+    def refuse_memory(self, number: int, error: RingbrokerError) -> None:
+        """There is no memory for a ring that waited for it."""
+        request_id, _ = self._opening.pop(number)
+        self._refuse(request_id, error)
 
     def _attached(self, ask: messages.Attached) -> None:
         ring = self.rings.get(ask.ring)
         if ring is None or ring.attached:
             raise RingbrokerError(Code.UNEXPECTED_MESSAGE, "no ring waits for this ATTACHED", "ring")
-        ring.segment.unlink()
         if ask.code == 0:
             ring.attached = True
+            self._context.keeper.attached(self.number, ring.number)
         else:
-            del self.rings[ask.ring]
+            self._free(ring)
             log.warning("attach failed", extra={"session": self.number, "ring": ask.ring, "code": name_of(ask.code)})
 
     def _cancel(self, ask: messages.Cancel) -> None:
@@ -213,10 +297,12 @@ class Session:
         """
         ring = batch.ring
         compute_ns = finished_ns - started_ns
+        version = batch.model.version
         shapes, batch_rows = outcome
         for request in batch.requests:
             if self.in_flight.pop(request.id, None) is None:
                 continue
+            self._page[IN_FLIGHT] -= 1
             form = request.form
             if request.rows == 1 and form is None and shapes is None:
                 outputs = ring.single_outputs[request.slot]
@@ -224,38 +310,42 @@ class Session:
                 samples = shapes or (form and form.outputs)
                 outputs = descriptors(ring.out_planes, request.slot, request.rows, samples)
             timings = (started_ns - request.received_ns, compute_ns)
-            append_frame(self.out, Result(request.id, True, outputs, ring.model.version, timings, batch_rows, NOTHING))
+            append_frame(self.out, Result(request.id, True, outputs, version, timings, batch_rows, NOTHING))
 
     def refuse_request(self, request: Request, error: RingbrokerError) -> None:
         """Answer a request with an ERROR, unless it was dropped; its rows are the client's again already."""
         if self.in_flight.pop(request.id, None) is not None:
+            self._page[IN_FLIGHT] -= 1
             self._refuse(request.id, error)
 
     def expire(self) -> None:
         """Never called: a session has no end but its connection's."""
 
     def closed(self) -> None:
-        """The connection is gone: drop every request that waits, free every ring."""
+        """The connection is gone: drop every request that waits, let go of every ring."""
         self._drop_requests()
-        for ring in list(self.rings.values()):
-            self._free(ring)
+        self.rings.clear()
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+        self._context.keeper.ended(self.number, is_resumable=self._is_sent_away)
 
     def _check_id(self, request_id: int) -> None:
         if request_id in self.in_flight:
             raise _duplicate(request_id)
 
     def _drop_requests(self) -> None:
-        self._stats.dropped_requests += len(self.in_flight)
+        self._page[DROPPED_REQUESTS] += len(self.in_flight)
+        self._page[IN_FLIGHT] -= len(self.in_flight)
         for request in self.in_flight.values():
             self._batcher.cancel(request)
         self.in_flight.clear()
 
     def _free(self, ring: Ring) -> None:
-        ring.segment.unlink()  # gone already, unless its ATTACHED never came
         del self.rings[ring.number]
+        self._context.keeper.freed(self.number, ring.number)
 
     def _refuse(self, request_id: int | None, error: RingbrokerError) -> None:
-        append_error(self.out, self._stats, request_id, error)
+        append_error(self.out, self._context.stats, request_id, error)
         if is_protocol_error(error.code):
             self.ended = True
             self._drop_requests()  # now: the connection stays until the ERROR is sent

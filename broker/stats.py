@@ -1,70 +1,117 @@
 """Counters: what was asked, answered, refused, run and copied, and how long it took.
 
-Plain integers, counted where it happens.
+They are counted where it happens, into a page of 64-bit numbers. A worker's page is shared with the supervisor, which
+reads it at any time: also while the worker is inside a model, and after its death. Nobody else maps it, and nothing in
+it steers anything but the detection of a worker that hangs.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from broker.batcher import Batch
-from ringbuf.errors import name_of
+from ringbuf.errors import Code
+
+if TYPE_CHECKING:
+    from broker.batcher import Batch
+    from broker.engine.models import Model
+
+# The first numbers of a page
+BUSY_SINCE_NS, ALIVE_NS, REQUESTS, IN_FLIGHT, SESSIONS, DROPPED_REQUESTS = range(6)
+"""When the batch that runs was started, 0 while none runs; when the loop last turned, to a second; sums."""
+
+_CODES = {int(code): DROPPED_REQUESTS + 1 + index for index, code in enumerate(Code)}
+_MODELS_AT = DROPPED_REQUESTS + 1 + len(_CODES)
 
 
-@dataclass(slots=True)
-class ModelStats:
-    """What one model did since the broker started; `queue_ns` and `compute_ns` are sums."""
+class ModelCounters(NamedTuple):
+    """What one version of a model did; `queue_ns` and `compute_ns` are sums, the bytes those of its copy ledger."""
 
     results: int = 0
     rows: int = 0
     batches: int = 0
     queue_ns: int = 0
     compute_ns: int = 0
-
-    def count(self, batch: Batch, batch_rows: int, started_ns: int, finished_ns: int) -> None:
-        """Count a batch that was answered; `batch_rows` of its rows went into one forward call."""
-        for run in (batch, *batch.gathered):
-            requests = run.requests
-            self.results += len(requests)
-            self.rows += run.rows
-            self.queue_ns += len(requests) * started_ns - sum(request.received_ns for request in requests)
-        self.batches += 1 if batch_rows > 1 else batch.rows
-        self.compute_ns += finished_ns - started_ns
-
-
-@dataclass(slots=True)
-class Stats:
-    """What the broker did since it started."""
-
-    requests: int = 0
-    sessions: int = 0
-    dropped_requests: int = 0
-    errors: Counter[int] = field(default_factory=Counter)
-    models: dict[str, ModelStats] = field(default_factory=dict)
+    inputs_bytes: int = 0
+    gathered_bytes: int = 0
+    outputs_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The broker's own counters; errors by name."""
+        """The counters, with the means that people ask for first."""
+        results, batches = max(self.results, 1), max(self.batches, 1)
         return {
-            "requests": self.requests,
-            "sessions": self.sessions,
-            "dropped_requests": self.dropped_requests,
-            "errors": {name_of(code): count for code, count in sorted(self.errors.items())},
+            "results": self.results,
+            "rows": self.rows,
+            "batches": self.batches,
+            "mean_batch_rows": round(self.rows / batches, 2),
+            "copied": {
+                "inputs_bytes": self.inputs_bytes,
+                "gathered_bytes": self.gathered_bytes,
+                "outputs_bytes": self.outputs_bytes,
+            },
+            "queue_ns": self.queue_ns,
+            "compute_ns": self.compute_ns,
+            "mean_queue_us": round(self.queue_ns / results / 1e3, 1),
+            "mean_compute_us": round(self.compute_ns / batches / 1e3, 1),
         }
 
 
-def model_as_dict(stats: ModelStats, copied: dict[str, int]) -> dict[str, Any]:
-    """One model's counters, with the means that people ask for first; `copied` is its copy ledger."""
-    results, batches = max(stats.results, 1), max(stats.batches, 1)
-    return {
-        "results": stats.results,
-        "rows": stats.rows,
-        "batches": stats.batches,
-        "mean_batch_rows": round(stats.rows / batches, 2),
-        "copied": copied,
-        "queue_ns": stats.queue_ns,
-        "compute_ns": stats.compute_ns,
-        "mean_queue_us": round(stats.queue_ns / results / 1e3, 1),
-        "mean_compute_us": round(stats.compute_ns / batches / 1e3, 1),
-    }
+_PER_MODEL = len(ModelCounters._fields)
+
+
+def page_bytes(models: int) -> int:
+    """The size of a page that counts for so many models."""
+    return 8 * (_MODELS_AT + _PER_MODEL * models)
+
+
+class Stats:
+    """A page of counters. `page` is 64-bit numbers, indexed by the names above."""
+
+    def __init__(self, models: int = 0, memory: memoryview | None = None) -> None:
+        """Count into `memory` (`page_bytes(models)` long, shared with whoever made it), or into memory of its own."""
+        self.page = (memory or memoryview(bytearray(page_bytes(models)))).cast("Q")
+
+    def count_error(self, code: int) -> None:
+        """Count an ERROR."""
+        self.page[_CODES[code]] += 1
+
+    def count_batch(self, model: Model, batch: Batch, batch_rows: int, started_ns: int, finished_ns: int) -> None:
+        """Count a batch of `model` that was answered; `batch_rows` of its rows went into one forward call."""
+        page, at, ledger = self.page, _MODELS_AT + _PER_MODEL * model.number, model.plan.ledger
+        for run in (batch, *batch.gathered):
+            requests = run.requests
+            page[at] += len(requests)
+            page[at + 1] += run.rows
+            page[at + 3] += len(requests) * started_ns - sum([request.received_ns for request in requests])
+        page[at + 2] += 1 if batch_rows > 1 else batch.rows
+        page[at + 4] += finished_ns - started_ns
+        page[at + 5] = ledger.inputs_bytes
+        page[at + 6] = ledger.gathered_bytes
+        page[at + 7] = ledger.outputs_bytes
+
+    def absorb(self, other: Stats) -> None:
+        """Add the sums of another page; those of models where both have them."""
+        for index in range(REQUESTS, min(len(self.page), len(other.page))):
+            if index != IN_FLIGHT:
+                self.page[index] += other.page[index]
+
+    def of_model(self, model: int) -> ModelCounters:
+        """What the model with number `model` did."""
+        at = _MODELS_AT + _PER_MODEL * model
+        return ModelCounters(*self.page[at : at + _PER_MODEL])
+
+
+def errors_as_dict(pages: Sequence[Stats]) -> dict[str, int]:
+    """The errors of all pages, by name; those that never came are left out."""
+    sums = {Code(code).name: sum(stats.page[at] for stats in pages) for code, at in _CODES.items()}
+    return {name: count for name, count in sums.items() if count}
+
+
+def sum_of(counters: Iterable[ModelCounters]) -> ModelCounters:
+    """What several workers did with one model."""
+    return ModelCounters(*map(sum, zip(*counters, strict=True)))
+
+
+def total(pages: Sequence[Stats], index: int) -> int:
+    """One number, of all pages."""
+    return sum(stats.page[index] for stats in pages)

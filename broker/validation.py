@@ -24,8 +24,8 @@ def check(ring: Ring | None, ask: Infer) -> tuple[Ring, Form | None]:
         raise RingbrokerError(Code.UNKNOWN_RING, "this session has no such ring", "ring")
     if not ring.attached:
         raise RingbrokerError(Code.RING_NOT_ATTACHED, "ATTACHED comes first", "ring")
-    if ask.version is not None and ask.version != ring.model.version:
-        raise RingbrokerError(Code.UNKNOWN_VERSION, f"the model has the version {ring.model.version}", "version")
+    if ask.version is not None:
+        ring.answering(ask.version)
     if ask.rows > ring.max_rows:
         raise RingbrokerError(Code.TOO_MANY_ROWS, f"{ring.max_rows} rows are the most", "rows")
     if ask.slot + ask.rows > ring.slots:

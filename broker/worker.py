@@ -20,7 +20,7 @@ from broker.engine.models import inference_mode
 from broker.engine.plan import OutputError
 from broker.execution import Outcome, execute
 from broker.loop import Loop
-from broker.stats import Stats
+from broker.stats import ALIVE_NS, BUSY_SINCE_NS, Stats
 from ringbuf.errors import Code, RingbrokerError
 
 log = logging.getLogger("broker.worker")
@@ -36,14 +36,19 @@ class Worker:
     def __init__(self, loop: Loop, batcher: Batcher, stats: Stats, clock_ns: Callable[[], int]) -> None:
         self.is_stopping = False
         self._stats = stats
+        self._page = stats.page
         self._loop = loop
         self._batcher = batcher
         self._clock_ns = clock_ns
         self._collect_at_ns: int | None = None
-        loop.on_tick.append(self._collect_when_idle)
+        loop.on_tick.append(self._tick)
+
+    def stop(self) -> None:
+        """Let `run` end after what it does now."""
+        self.is_stopping = True
 
     def run(self) -> None:
-        """Serve until `is_stopping`."""
+        """Serve until `stop`."""
         gc.collect()
         gc.freeze()  # the models never become garbage
         gc.set_threshold(_GC_THRESHOLD, 50, 100)
@@ -61,18 +66,20 @@ class Worker:
 
     def _run(self, batch: Batch) -> None:
         """Run one batch and answer its requests; one that fails with several in it is run again, one by one."""
-        ring = batch.ring
-        started_ns = self._clock_ns()
+        ring, model, page = batch.ring, batch.model, self._page
+        page[BUSY_SINCE_NS] = started_ns = self._clock_ns()
         try:
             if batch.rows == 1 and batch.form is None and not batch.gathered:  # the usual one, without a call more
-                shapes = ring.model.plan.run(ring.inputs.single[batch.slot], ring.outputs.single[batch.slot])
+                shapes = model.plan.run(ring.inputs.single[batch.slot], ring.outputs.single[batch.slot])
                 outcome = _ALONE if shapes is None else Outcome(shapes, 1)
             else:
                 outcome = execute(batch)
         except BaseException as error:  # signals set a flag and raise nothing, so all of it is the model's
+            page[BUSY_SINCE_NS] = 0
             self._failed(batch, error)
             return
         finished_ns = self._clock_ns()
+        page[BUSY_SINCE_NS] = 0
         session = batch.requests[0].session
         session.answer(batch, outcome, started_ns, finished_ns)
         if batch.gathered:
@@ -80,7 +87,7 @@ class Worker:
         self._loop.flush(session.connection)
         # The client has its answers; the bookkeeping no longer keeps it waiting (0.4 us), and nothing is read
         self._batcher.finish(batch)
-        self._stats.models[ring.model.name].count(batch, outcome.batch_rows, started_ns, finished_ns)
+        self._stats.count_batch(model, batch, outcome.batch_rows, started_ns, finished_ns)
         self._collect_at_ns = finished_ns + _IDLE_NS
 
     def _answer_gathered(self, batch: Batch, outcome: Outcome, started_ns: int, finished_ns: int) -> None:
@@ -97,7 +104,7 @@ class Worker:
         requests = [request for run in (batch, *batch.gathered) for request in run.requests]
         if len(requests) > 1:
             for request in requests:
-                self._run(Batch(request.ring, request.slot, request.rows, request.form, [request]))
+                self._run(Batch(request.model, request.ring, request.slot, request.rows, request.form, [request]))
             return
         request = batch.requests[0]
         self._batcher.finish(batch)
@@ -106,7 +113,8 @@ class Worker:
         log.error(
             "model failed",
             extra={
-                "model": batch.ring.model.name,
+                "model": batch.model.name,
+                "version": batch.model.version,
                 "session": request.session.number,
                 "trace": request.trace,
                 "traceback": "".join(traceback.format_exception(error)),
@@ -127,7 +135,8 @@ class Worker:
         request.session.refuse_request(request, error)
         self._loop.flush(request.session.connection)
 
-    def _collect_when_idle(self, now_ns: int) -> None:
+    def _tick(self, now_ns: int) -> None:
+        self._page[ALIVE_NS] = now_ns
         if self._collect_at_ns is not None and now_ns >= self._collect_at_ns:
             self._collect_at_ns = None
             gc.collect()

@@ -33,6 +33,17 @@ class RunningBroker:
         return self.process.pid
 
     @property
+    def worker_pids(self) -> list[int]:
+        """The workers of all pools."""
+        return [worker["pid"] for pool in self.status()["pools"].values() for worker in pool["workers"]]
+
+    @property
+    def worker_pid(self) -> int:
+        """The only worker."""
+        (pid,) = self.worker_pids
+        return pid
+
+    @property
     def log(self) -> str:
         return self.log_path.read_text()
 

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from broker.tables import invalid, is_number, is_whole
 from ringbuf.errors import Code, RingbrokerError
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _MOST_ROWS = 4096  # of a batch: as many as a ring has slots, and every power of two below is tried at load
 _LONGEST_DELAY_US = 1_000_000  # what is longer was meant as something else
 _LARGEST_DIM = 2**31 - 1  # of a signature
+
+
+@dataclass(frozen=True, slots=True)
+class Canary:
+    """A candidate: a version that answers some of the requests that name none."""
+
+    version: str
+    percent: float
+    seed: int | None = None
+    """Of the draws; None: another at every start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +35,14 @@ class ModelConfig:
     name: str
     source: str
     """A file, a folder `NAME/VERSION` of a repository, or a factory `package.module:factory`."""
-    version: str = "1"
+    version: str = ""
+    """What answers a request that names no version, and what RESULT says; empty: the newest of a repository, or 1."""
+    versions: tuple[str, ...] = ()
+    """Of a repository: further versions to load, for requests that name them."""
+    canary: Canary | None = None
+    """Of a repository: a version that is tried on a share of the requests."""
+    is_candidate: bool = False
+    """Whether this is the canary's version."""
     inputs: Mapping[str, str] = field(default_factory=dict)
     """By name, as `F32[batch,3,224,224]`. Where the file says what its inputs are, this names their dims, or narrows
     them; where it does not, this is the signature."""
@@ -60,7 +79,7 @@ def check(config: ModelConfig) -> None:
 
     Raises `RingbrokerError` CONFIG_INVALID with the path of what is wrong, and SIGNATURE_INVALID for the name.
     """
-    if not _NAME.fullmatch(config.name):
+    if not is_name(config.name):
         text = "a model's name is 1 to 128 letters, digits, '_', '.', '-'"
         raise RingbrokerError(Code.SIGNATURE_INVALID, text, config.name)
     _check_whole(config.max_batch, 1, _MOST_ROWS, f"{config.name}.max_batch")
@@ -69,17 +88,29 @@ def check(config: ModelConfig) -> None:
         _check_whole(most, 1, _LARGEST_DIM, f"{config.name}.maxima.{dim}")
     for name, bounds in config.ranges.items():
         if not is_range(bounds):
-            raise _invalid(f"{bounds!r} is not two numbers, the smaller one first", f"{config.name}.ranges.{name}")
+            raise invalid(f"{bounds!r} is not two numbers, the smaller one first", f"{config.name}.ranges.{name}")
     if config.gather not in ("never", "always"):
-        raise _invalid(f"{config.gather!r} is neither 'never' nor 'always'", f"{config.name}.gather")
+        raise invalid(f"{config.gather!r} is neither 'never' nor 'always'", f"{config.name}.gather")
     tolerance = config.batch_tolerance
     if tolerance is not None and not (is_number(tolerance) and tolerance >= 0):
-        raise _invalid(f"{tolerance!r} is not a number from 0", f"{config.name}.batch_tolerance")
+        raise invalid(f"{tolerance!r} is not a number from 0", f"{config.name}.batch_tolerance")
+    if config.canary is not None and not 0 <= config.canary.percent <= 100:
+        raise invalid(f"{config.canary.percent!r} is not a number from 0 to 100", f"{config.name}.canary.percent")
 
 
-def is_number(value: object) -> bool:
-    """Whether it is a finite number, and no bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -math.inf < value < math.inf
+def is_name(value: object) -> bool:
+    """Whether it may be the name of a model or a pool."""
+    return isinstance(value, str) and _NAME.fullmatch(value) is not None
+
+
+def is_factory(source: str) -> bool:
+    """Whether it is written as `package.module:factory`, and is no file."""
+    if _FACTORY.fullmatch(source) is None:
+        return False
+    try:
+        return not Path(source).exists()
+    except OSError:  # a name that is too long for a file
+        return True
 
 
 def is_range(value: object) -> bool:
@@ -88,9 +119,5 @@ def is_range(value: object) -> bool:
 
 
 def _check_whole(value: object, least: int, most: int, path: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise _invalid(f"{value!r} is not a whole number from {least} to {most}", path)
-
-
-def _invalid(text: str, path: str) -> RingbrokerError:
-    return RingbrokerError(Code.CONFIG_INVALID, text, path)
+    if not is_whole(value, least, most):
+        raise invalid(f"{value!r} is not a whole number from {least} to {most}", path)

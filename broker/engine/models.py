@@ -8,7 +8,7 @@ is served one row at a time.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -18,7 +18,7 @@ from broker.engine import signature as signatures
 from broker.engine.config import ModelConfig, check
 from broker.engine.failure import told
 from broker.engine.gather import Staging
-from broker.engine.plan import Plan, PrivateInputs
+from broker.engine.plan import Plan, Prepared, PrivateInputs, Unbound
 from broker.engine.probe import Probe
 from broker.engine.proof import Proof, Trial
 from ringbuf.errors import Code, RingbrokerError
@@ -38,6 +38,10 @@ class Model:
     signature: Signature
     plan: Plan
     proof: Proof
+    prepared: Prepared
+    probe: Probe
+    number: int = 0
+    """Its place among the counters of its generation."""
 
     @cached_property
     def name(self) -> str:
@@ -75,8 +79,23 @@ class Model:
         names = self.config.uniform
         return tuple(index for index, tensor in enumerate(self.signature.inputs) if tensor.name in names)
 
+    def without_plan(self) -> Model:
+        """This model as it can be forked: without what would not survive that, until `bound` makes it again."""
+        return self if self.prepared.survives_fork else replace(self, plan=Unbound(self.plan))
 
-def load(config: ModelConfig, *, threads: int) -> Model:
+    def bound(self, threads: int) -> Model:
+        """This model in a worker, warm, with `threads` threads inside an op."""
+        torch.set_num_threads(threads)
+        model = self
+        if not self.prepared.survives_fork:
+            model = replace(self, plan=_bind(self.config, self.prepared, self.probe, threads))
+        with torch.inference_mode():
+            Trial(model.plan, self.prepared, self.probe, self.config).warm()
+        model.plan.ledger.reset()
+        return model
+
+
+def load(config: ModelConfig, *, threads: int, number: int = 0) -> Model:
     """Load the model, try it out, and say what is worth knowing in the log.
 
     Raises `RingbrokerError`, with a code that spec/errors.json marks `load`.
@@ -87,17 +106,20 @@ def load(config: ModelConfig, *, threads: int) -> Model:
     _check_uniform(config, prepared.signature)
     probe = Probe(prepared.signature, config, prepared.minima, prepared.ranges)
     _check_row(probe, config.name)
-    plan = prepared.bind(threads, "cpu", probe)
-    if config.private_inputs:
-        plan = PrivateInputs(plan)
+    plan = _bind(config, prepared, probe, threads)
     with torch.inference_mode():
         proof = Trial(plan, prepared, probe, config).prove()
     plan.ledger.reset()
-    model = Model(config, prepared.signature, plan, proof)
+    model = Model(config, prepared.signature, plan, proof, prepared, probe, number)
     _require_zero_copy(model)
     if proof.max_batch == 1 and (config.max_batch > 1 or proof.state is not None):
         log.warning("served one row at a time", extra={"model": config.name, "because": proof.batch})
     return model
+
+
+def _bind(config: ModelConfig, prepared: Prepared, probe: Probe, threads: int) -> Plan:
+    plan = prepared.bind(threads, "cpu", probe)
+    return PrivateInputs(plan) if config.private_inputs else plan
 
 
 def _check_uniform(config: ModelConfig, signature: Signature) -> None:

@@ -101,6 +101,10 @@ class Prepared(Protocol):
         """Open dims that the model computes from its inputs' shapes alone, so that they are one size for all rows."""
 
     @property
+    def survives_fork(self) -> bool:
+        """Whether a plan that was bound with one thread can be used in a forked process, there with several."""
+
+    @property
     def state(self) -> str | None:
         """What makes one call depend on another, where the file tells; None where only trial runs can."""
 
@@ -191,6 +195,19 @@ class _Copier:
             size == expected or axis in self.open_axes
             for axis, (size, expected) in enumerate(zip(result.shape, output.shape, strict=True))
         )
+
+
+class Unbound:
+    """What is known of a plan that has to be bound again in every worker."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.ledger = CopyLedger()
+        self.routes = plan.routes
+        self.accepts_strides = plan.accepts_strides
+
+    def run(self, inputs: Tensors, outputs: Tensors) -> tuple[Shape, ...] | None:
+        """Never called."""
+        raise NotImplementedError
 
 
 class PrivateInputs:

@@ -75,6 +75,11 @@ class Trial:
         copies_apart = accepts_strides and self._plan.ledger.outputs_bytes > 0
         return Proof(max_batch, why, state, accepts_strides, copies_apart)
 
+    def warm(self) -> None:
+        """Run one row of each of the sizes: what is made at a first run is made now."""
+        for sizes in self._probe.sizes():
+            self._run(self._probe.inputs(1, sizes), 1, sizes)
+
     def _try_alone(self, sizes: Mapping[str, int]) -> bool:
         """Run one row, twice; say whether the answers were the same."""
         try:

@@ -4,72 +4,57 @@
     models/NAME/model.toml             what holds for all versions
     models/NAME/VERSION/model.toml     what holds for this one; its keys go before
 
-A version is a whole number or a name; served is the largest number, and the last name where there is no number. The
-keys of `model.toml` are those of `ModelConfig`; `factory` names a factory instead of a file. Paths are relative to the
-folder of the file that says them. No torch here.
+A version is a whole number or a name; served is the largest number, and the last name where there is no number, unless
+`models/NAME/model.toml` says `version`, `versions` or `canary`. What a `model.toml` may say is in `broker.engine.keys`;
+its paths are relative to its folder. No torch here.
 """
 
 from __future__ import annotations
 
-import difflib
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from broker.engine.config import ModelConfig, is_number, is_range
+from broker import tables
+from broker.engine import keys
+from broker.engine.config import ModelConfig
+from broker.tables import Key, invalid, suggestion
 from ringbuf.errors import Code, RingbrokerError
 
 CONFIG_FILE = "model.toml"
 
 _SUFFIXES = frozenset({".jit", ".onnx", ".pkl", ".pt", ".pt2", ".pth", ".ts"})
-_WHERE = frozenset({"name", "source", "version"})  # what a folder's place says, and no table
-
-
-class Key(NamedTuple):
-    """One key of a table."""
-
-    expects: str
-    is_right: Callable[[Any], bool]
-    read: Callable[[Any], Any] = lambda value: value
+_WHERE = frozenset({"name", "source", "version", "is_candidate"})  # what a folder's place says, and no table
 
 
 def config_from_table(
-    name: str, source: str | None, table: Mapping[str, Any], base: Path, version: str = "1"
+    name: str, source: str | None, table: Mapping[str, Any], base: Path, version: str = ""
 ) -> ModelConfig:
     """One model from a table that `tomllib` read; `base` is the folder to which its paths are relative.
 
     `source` is None where the table has a `factory`. Raises `RingbrokerError` CONFIG_INVALID.
     """
-    values: dict[str, Any] = {}
-    for word, value in table.items():
-        key = _KEYS.get(word)
-        if key is None:
-            near = difflib.get_close_matches(word, _KEYS, 1)
-            hint = f": did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(_KEYS))}"
-            raise _invalid(f"there is no key {word!r}{hint}", f"{name}.{word}")
-        if not key.is_right(value):
-            raise _invalid(f"{value!r} is not {key.expects}", f"{name}.{word}")
-        values[word] = key.read(value)
+    values = _read(table, keys.KEYS, base, name)
     factory = values.pop("factory", None)
     if (factory is None) == (source is None):
         text = "it has both a file and a factory" if source else "it has neither a file nor a factory"
-        raise _invalid(text, name)
-    if "weights" in values:
-        values["weights"] = str(base / values["weights"])
+        raise invalid(text, name)
     return ModelConfig(name=name, source=str(factory or source), version=version, **values)
 
 
 def read_repository(folder: Path) -> list[ModelConfig]:
-    """The newest version of every model in `models/`, by name.
+    """Every model in `models/`, by name; its versions are found when they are loaded.
 
-    Raises `RingbrokerError` MODEL_NOT_FOUND or CONFIG_INVALID.
+    Raises `RingbrokerError` MODEL_NOT_FOUND.
     """
     names = _folders(folder)
     if not names:
         raise _not_found("the repository has no model: a model is a folder NAME/VERSION with a file", folder)
-    return [_read_version(_newest(name), name.name) for name in names]
+    for name in names:
+        _newest(name)
+    return [ModelConfig(name=name.name, source=str(name.absolute())) for name in names]
 
 
 def read_model(folder: Path) -> ModelConfig:
@@ -83,20 +68,42 @@ def read_model(folder: Path) -> ModelConfig:
     return _read_version(folder, folder.parent.name)
 
 
+def versions_of(config: ModelConfig) -> list[ModelConfig]:
+    """Every version to load, the usual one first, as `resolve` gives each.
+
+    Raises `RingbrokerError` MODEL_NOT_FOUND or CONFIG_INVALID.
+    """
+    folder = Path(config.source)
+    there = [each.name for each in _folders(folder)] if _is_folder(config.source) else []
+    if not there:
+        if config.versions or config.canary:
+            raise invalid("only a folder of versions, NAME/VERSION, has several", config.name)
+        return [resolve(config)]
+    config = _with_versions(config, folder)
+    candidate = config.canary.version if config.canary else ""
+    usual = config.version or max((each for each in there if each != candidate), key=_age, default=candidate)
+    if usual == candidate:
+        raise invalid(f"version {usual} is the usual one, and cannot be its own canary", f"{config.name}.canary")
+    wanted = {"version": (usual,), "versions": config.versions, "canary": (candidate,) if candidate else ()}
+    for key, versions in wanted.items():
+        for absent in [version for version in versions if version not in there]:
+            raise invalid(f"there is no version {absent!r}{suggestion(absent, there)}", f"{config.name}.{key}")
+    return [
+        resolve(replace(config, source=str(folder / version), version=version, is_candidate=version == candidate))
+        for version in dict.fromkeys(chain(*wanted.values()))
+    ]
+
+
 def resolve(config: ModelConfig) -> ModelConfig:
     """What a folder's files say, and `config` where it differs from the defaults; another source is left as it is.
 
     Raises `RingbrokerError` MODEL_NOT_FOUND or CONFIG_INVALID.
     """
-    try:
-        is_folder = Path(config.source).is_dir()
-    except OSError as error:  # a name that is too long, or a folder that may not be looked into
-        raise _not_found(f"it cannot be read: {error.strerror}", Path(config.source)) from error
-    if not is_folder:
-        return config
+    if not _is_folder(config.source):
+        return replace(config, version=config.version or "1")
     found = read_model(Path(config.source))
     plain = ModelConfig(name=config.name, source=config.source)
-    said: dict[str, Any] = {"name": config.name}
+    said: dict[str, Any] = {"name": config.name, "is_candidate": config.is_candidate}
     for field in fields(ModelConfig):
         value = getattr(config, field.name)
         if field.name not in _WHERE and value != getattr(plain, field.name):
@@ -104,9 +111,16 @@ def resolve(config: ModelConfig) -> ModelConfig:
     return replace(found, **said)
 
 
+def _is_folder(source: str) -> bool:
+    try:
+        return Path(source).is_dir()
+    except OSError as error:  # a name that is too long, or a folder that may not be looked into
+        raise _not_found(f"it cannot be read: {error.strerror}", Path(source)) from error
+
+
 def _read_version(folder: Path, name: str) -> ModelConfig:
     shared, own = _read_table(folder.parent / CONFIG_FILE), _read_table(folder / CONFIG_FILE)
-    table = {**shared, **own}
+    table = {**{word: value for word, value in shared.items() if word not in keys.VERSION_KEYS}, **own}
     source = None
     if "factory" not in table:
         source = str(_model_file(folder, table.get("weights")))
@@ -114,13 +128,28 @@ def _read_version(folder: Path, name: str) -> ModelConfig:
     return config_from_table(name, source, table, base, folder.name)
 
 
+def _with_versions(config: ModelConfig, folder: Path) -> ModelConfig:
+    """The model with what its `model.toml` says of its versions, where the operator says nothing."""
+    table = _read_table(folder / CONFIG_FILE)
+    found = _read(
+        {word: value for word, value in table.items() if word in keys.VERSION_KEYS},
+        keys.VERSION_KEYS,
+        folder,
+        config.name,
+    )
+    return replace(config, **{word: value for word, value in found.items() if not getattr(config, word)})
+
+
+def _read(table: Mapping[str, Any], known: Mapping[str, Key], base: Path, name: str) -> dict[str, Any]:
+    problems: list[RingbrokerError] = []
+    values = keys.read(table, known, base, name, problems)
+    if problems:
+        raise problems[0]
+    return values
+
+
 def _read_table(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:  # not TOML, not UTF-8, or tables in tables without an end
-        raise _invalid(f"it cannot be read: {error}", str(path)) from error
+    return tables.load(path) if path.exists() else {}
 
 
 def _model_file(folder: Path, weights: object) -> Path:
@@ -134,7 +163,7 @@ def _model_file(folder: Path, weights: object) -> Path:
         text = (
             f"there are several model files, {', '.join(path.name for path in chosen)}: call the one to serve model.*"
         )
-        raise _invalid(text, str(folder))
+        raise invalid(text, str(folder))
     found = f"; there are {', '.join(path.name for path in files)}" if files else ""
     raise _not_found(f"the version has no model file ({', '.join(sorted(_SUFFIXES))}){found}", folder)
 
@@ -143,12 +172,12 @@ def _newest(folder: Path) -> Path:
     versions = _folders(folder)
     if not versions:
         raise _not_found("the model has no version: a model is a folder NAME/VERSION with a file", folder)
-    return max(versions, key=_age)
+    return max(versions, key=lambda version: _age(version.name))
 
 
-def _age(version: Path) -> tuple[bool, int, str]:
-    is_number = version.name.isascii() and version.name.isdigit()
-    return is_number, int(version.name) if is_number else 0, version.name
+def _age(version: str) -> tuple[bool, int, str]:
+    is_number = version.isascii() and version.isdigit()
+    return is_number, int(version) if is_number else 0, version
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -160,49 +189,6 @@ def _entries(folder: Path, is_wanted: Callable[[Path], bool]) -> list[Path]:
         return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and is_wanted(path))
     except OSError as error:
         raise _not_found(f"the folder cannot be read: {error.strerror}", folder) from error
-
-
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**53
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _table_of(is_right: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(is_right, value.values()))
-
-
-_TENSORS = Key("a table such as { image = 'F32[batch,8,8]' }", _table_of(_is_text))
-_FLAG = Key("true or false", lambda value: isinstance(value, bool))
-_KEYS: dict[str, Key] = {
-    "factory": Key("a text such as 'package.module:factory'", _is_text),
-    "inputs": _TENSORS,
-    "outputs": _TENSORS,
-    "maxima": Key("a table such as { seq = 256 }", _table_of(lambda value: _is_whole(value, 1))),
-    "ranges": Key(
-        "a table such as { ids = [0, 30521] }, the smaller number first",
-        _table_of(is_range),
-        lambda table: {name: (low, high) for name, (low, high) in table.items()},
-    ),
-    "uniform": Key(
-        "a list of inputs' names", lambda value: isinstance(value, list) and all(map(_is_text, value)), frozenset
-    ),
-    "arguments": Key("a table of the factory's arguments", lambda value: isinstance(value, dict)),
-    "weights": Key("a file's path", _is_text),
-    "max_batch": Key("a whole number from 1", lambda value: _is_whole(value, 1)),
-    "max_queue_delay_us": Key("a whole number of microseconds", lambda value: _is_whole(value, 0)),
-    "gather": Key("'never' or 'always'", lambda value: value in ("never", "always")),
-    "batch_tolerance": Key("a number from 0", lambda value: is_number(value) and value >= 0),
-    "private_inputs": _FLAG,
-    "allow_pickle": _FLAG,
-    "require_zero_copy": _FLAG,
-}
-
-
-def _invalid(text: str, path: str) -> RingbrokerError:
-    return RingbrokerError(Code.CONFIG_INVALID, text, path)
 
 
 def _not_found(text: str, folder: Path) -> RingbrokerError:

@@ -15,8 +15,7 @@ from math import prod
 import torch
 
 from broker.engine.signature import Shape
-from ringbuf.layout import PlaneLayout
-from ringbuf.wire.messages import Tensor
+from ringbuf.wire.messages import Plane
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     "BOOL": torch.bool,
@@ -43,22 +42,12 @@ class PlaneTensors:
 
     __slots__ = ("_bases", "_batch_axes", "single")
 
-    def __init__(
-        self,
-        buffer: memoryview,
-        slots: int,
-        tensors: Sequence[Tensor],
-        samples: Sequence[Shape],
-        layouts: Sequence[PlaneLayout],
-    ) -> None:
-        """Wrap the planes that lie at `layouts` in `buffer`; `samples` are their rows' shapes, dynamic dims at the
-        maximum.
-        """
+    def __init__(self, buffer: memoryview, slots: int, planes: Sequence[Plane]) -> None:
+        """Wrap the planes that lie in `buffer`."""
         self._bases = tuple(
-            _wrap(buffer[at.offset : at.offset + slots * at.stride], tensor.dtype, (slots, *sample))
-            for tensor, sample, at in zip(tensors, samples, layouts, strict=True)
+            _wrap(buffer[at.offset : at.offset + slots * at.stride], at.dtype, (slots, *at.sample)) for at in planes
         )
-        self._batch_axes = tuple(tensor.batch_axis for tensor in tensors)
+        self._batch_axes = tuple(plane.batch_axis for plane in planes)
         self.single: list[tuple[torch.Tensor, ...]] = [self.rows(slot, 1) for slot in range(slots)]
 
     def rows(self, slot: int, rows: int, samples: Sequence[Shape] | None = None) -> tuple[torch.Tensor, ...]:

@@ -2,6 +2,7 @@ package ringbroker
 
 import (
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"ringbroker/internal/wire"
@@ -20,7 +21,10 @@ type calls struct {
 	table []pending
 	free  []uint64 // places
 	count uint64
+	away  *Error // why no more are taken, and those in flight are still answered; nil while they are
 	end   *Error // why the connection ended; nil while it is alive
+
+	taking atomic.Bool // none of the two is set
 }
 
 type pending struct {
@@ -30,12 +34,15 @@ type pending struct {
 
 const placeBits = 24
 
-// add makes an id for a request. It fails after the connection's end.
+// add makes an id for a request. It fails once the connection takes no more, which is BROKER_LOST, or has ended.
 func (c *calls) add(owner waiter) (uint64, *Error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.end != nil {
 		return 0, c.end
+	}
+	if c.away != nil {
+		return 0, c.away
 	}
 	if len(c.free) == 0 {
 		c.free = append(c.free, uint64(len(c.table)))
@@ -63,6 +70,27 @@ func (c *calls) take(id uint64) waiter {
 	return owner
 }
 
+// leave takes no more requests.
+func (c *calls) leave(why *Error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.away = why
+	c.taking.Store(false)
+}
+
+// drained is why no more are taken, once all have been answered; else nil.
+func (c *calls) drained() *Error {
+	if c.taking.Load() { // the hot path
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.free) < len(c.table) {
+		return nil
+	}
+	return c.away
+}
+
 // close shuts the socket down and returns who still waits. Only the first close does, and says so.
 func (c *calls) close(socket int, end *Error) (owners []waiter, first bool) {
 	c.mu.Lock()
@@ -71,6 +99,7 @@ func (c *calls) close(socket int, end *Error) (owners []waiter, first bool) {
 		return nil, false
 	}
 	c.end = end
+	c.taking.Store(false)
 	syscall.Shutdown(socket, syscall.SHUT_RDWR)
 	for _, p := range c.table {
 		if p.owner != nil {

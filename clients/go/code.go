@@ -40,6 +40,7 @@ const (
 	CodeMaximumMissing     Code = 3004 // OPEN gives no maximum for a dim that the model leaves open
 	CodeMaximumTooLarge    Code = 3005 // OPEN's maximum is 0, or over the model's own
 	CodeUnknownPool        Code = 3006 // HELLO names a pool that the broker does not have
+	CodeWrongPool          Code = 3007 // the model is in another pool than this connection; connect again with that pool in the options of HELLO
 	CodeModelNotFound      Code = 3101 // the model's file does not exist or cannot be read, or the factory's module or name does not exist
 	CodeModelFormatUnknown Code = 3102 // the file is of no kind that the broker loads
 	CodeModelInvalid       Code = 3103 // the file is corrupt, or was made for another version of its runtime
@@ -63,16 +64,21 @@ const (
 	CodeTimeout            Code = 4009 // the call's own timeout passed before its answer came
 	CodeSHMUnavailable     Code = 4010 // /dev/shm is missing, read-only or closed to the broker
 
-	CodeModelFailed    Code = 5001 // the model raised; the text names the type of what it raised
-	CodeOutputMismatch Code = 5002 // the model gave outputs of another number, dtype or shape than its signature says
-	CodeOutputTooLarge Code = 5003 // an output whose size depends on values is larger than its plane; extra.needed_bytes is what one row of it needs
+	CodeModelFailed      Code = 5001 // the model raised; the text names the type of what it raised
+	CodeOutputMismatch   Code = 5002 // the model gave outputs of another number, dtype or shape than its signature says
+	CodeOutputTooLarge   Code = 5003 // an output whose size depends on values is larger than its plane; extra.needed_bytes is what one row of it needs
+	CodeExecutionTimeout Code = 5004 // the model ran longer than the operator allows, and its worker was ended with the requests that it had; told in the WELCOME of a resume
 
-	CodeBrokerLost    Code = 6001 // the connection ended, or could not be made; the next call connects again
-	CodeClientClosed  Code = 6002 // the client or the ring was closed by its owner
-	CodeNotSupported  Code = 6003 // the protocol reserves this, and this broker does not have it; the path names it
-	CodeBadAnswer     Code = 6004 // the broker sent what the protocol does not allow; the client closes the connection
-	CodeSocketInUse   Code = 6101 // a live broker holds the socket
-	CodeSocketInvalid Code = 6102 // the socket's path is too long, not a socket, or cannot be made
+	CodeBrokerLost       Code = 6001 // the connection ended, or could not be made; the next call connects again
+	CodeClientClosed     Code = 6002 // the client or the ring was closed by its owner
+	CodeNotSupported     Code = 6003 // the protocol reserves this, and this broker does not have it; the path names it
+	CodeBadAnswer        Code = 6004 // the broker sent what the protocol does not allow; the client closes the connection
+	CodeResumeRefused    Code = 6005 // the resume token is unknown, or its session was closed or kept for too long; connect without it and open the rings anew
+	CodeSignatureChanged Code = 6006 // the ring was opened for another signature than the model has now, or the model is gone; open a new ring
+	CodePeerRefused      Code = 6007 // the broker does not serve the user that the client runs as
+	CodeSocketInUse      Code = 6101 // a live broker holds the socket
+	CodeSocketInvalid    Code = 6102 // the socket's path is too long, not a socket, or cannot be made
+	CodeLoaderDied       Code = 6103 // the process that loads the models ended without an answer; the text says how, and at which model
 )
 
 // ErrBrokerLost is the error of every call whose connection ended, or could not be made. The next call connects again.
@@ -112,6 +118,7 @@ var codes = map[Code]struct {
 	CodeMaximumMissing:     {"MAXIMUM_MISSING", false},
 	CodeMaximumTooLarge:    {"MAXIMUM_TOO_LARGE", false},
 	CodeUnknownPool:        {"UNKNOWN_POOL", false},
+	CodeWrongPool:          {"WRONG_POOL", false},
 	CodeModelNotFound:      {"MODEL_NOT_FOUND", false},
 	CodeModelFormatUnknown: {"MODEL_FORMAT_UNKNOWN", false},
 	CodeModelInvalid:       {"MODEL_INVALID", false},
@@ -136,12 +143,17 @@ var codes = map[Code]struct {
 	CodeModelFailed:        {"MODEL_FAILED", false},
 	CodeOutputMismatch:     {"OUTPUT_MISMATCH", false},
 	CodeOutputTooLarge:     {"OUTPUT_TOO_LARGE", false},
+	CodeExecutionTimeout:   {"EXECUTION_TIMEOUT", false},
 	CodeBrokerLost:         {"BROKER_LOST", true},
 	CodeClientClosed:       {"CLIENT_CLOSED", false},
 	CodeNotSupported:       {"NOT_SUPPORTED", false},
 	CodeBadAnswer:          {"BAD_ANSWER", false},
+	CodeResumeRefused:      {"RESUME_REFUSED", false},
+	CodeSignatureChanged:   {"SIGNATURE_CHANGED", false},
+	CodePeerRefused:        {"PEER_REFUSED", false},
 	CodeSocketInUse:        {"SOCKET_IN_USE", false},
 	CodeSocketInvalid:      {"SOCKET_INVALID", false},
+	CodeLoaderDied:         {"LOADER_DIED", false},
 }
 
 // ranges names what an unknown code of a thousand is about.

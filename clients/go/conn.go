@@ -1,7 +1,6 @@
 package ringbroker
 
 import (
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -9,12 +8,14 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// conn is one connection, which is one session (spec section 1). It ends once, with one error, for everybody.
+// conn is one connection of a link. It ends once, with one error, for everybody.
 //
-// Locks, from the outside in: receiver.role, then lease.mu or call.mu, then ring.mu; calls.mu, sender.mu and
-// doorbell.mu are taken last and hold nothing.
+// Locks, from the outside in: receiver.role, then lease.mu or call.mu, then ring.mu; Client.mu, then link.mu; calls.mu,
+// sender.mu and doorbell.mu are taken last and hold nothing.
 type conn struct {
+	link     *link
 	fd       int
+	born     time.Time
 	closed   bool // fd is closed, by run; under role and sender.mu
 	spin     time.Duration
 	bell     *doorbell
@@ -26,20 +27,21 @@ type conn struct {
 	helloID  atomic.Uint64
 	clock    clock
 	limits   wire.Limits
+	pool     string // "" where the broker did not tell
 
-	leaving atomic.Bool // a GOAWAY came
-	mu      sync.Mutex
-	rings   map[uint64]*ring
+	over chan struct{} // closed by the end
+	lost Code          // why the broker ended the worker that served this; read when another connection has followed
 }
 
 // newConn takes the socket over.
-func newConn(fd int, spin time.Duration) (*conn, error) {
+func newConn(l *link, fd int) (*conn, error) {
 	bell, err := newDoorbell(fd)
 	if err != nil {
 		syscall.Close(fd)
 		return nil, err
 	}
-	c := &conn{fd: fd, spin: spin, bell: bell, rings: make(map[uint64]*ring)}
+	c := &conn{link: l, fd: fd, born: time.Now(), spin: l.client.settings.spin, bell: bell, over: make(chan struct{})}
+	c.calls.taking.Store(true)
 	c.receiver.stream, c.receiver.decoder = wire.NewStream(), wire.NewBrokerDecoder()
 	go c.run()
 	return c, nil
@@ -54,6 +56,7 @@ func (c *conn) run() {
 	c.sender.mu.Lock()
 	syscall.Close(c.fd)
 	c.closed = true
+	c.receiver.dropDescriptors()
 	c.sender.mu.Unlock()
 	c.receiver.role.Unlock()
 }
@@ -66,13 +69,18 @@ func (c *conn) rung() bool {
 	return c.calls.ended() != nil
 }
 
-// end ends the connection. Rings go first, so that a caller that learns of the end does not get a lease of them.
+// end ends the connection. The link knows first, so that a caller that learns of the end waits for the next one.
 func (c *conn) end(err *Error) {
 	owners, first := c.calls.close(c.fd, err)
 	if !first {
 		return
 	}
-	c.retireRings(err)
+	close(c.over)
+	if err.Code == CodeBrokerLost {
+		c.link.down(c)
+	} else { // one side broke the protocol: such a session is not taken up
+		c.link.abandon(c, err)
+	}
 	for _, owner := range owners {
 		owner.settle(nil, err)
 	}
@@ -80,39 +88,30 @@ func (c *conn) end(err *Error) {
 }
 
 // isUsable says whether new requests may be sent.
-func (c *conn) isUsable() bool { return !c.leaving.Load() && c.calls.ended() == nil }
+func (c *conn) isUsable() bool { return c.calls.taking.Load() }
 
-// goAway retires the connection: what is in flight is still answered (spec section 9).
+// goAway takes no more requests. What is in flight is still answered; then the connection ends (spec section 9).
 func (c *conn) goAway(reason string) {
-	c.leaving.Store(true)
-	c.retireRings(lost("the broker closes this connection: "+reason, nil))
+	c.calls.leave(lost("the broker closes this connection: "+reason, nil))
+	c.link.down(c)
 }
 
-func (c *conn) addRing(r *ring) *Error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.rings[r.number] != nil {
-		return badAnswer("ring %d is open already", r.number)
+// endIfDrained ends a connection that was sent away, once it has nothing in flight.
+func (c *conn) endIfDrained() {
+	if err := c.calls.drained(); err != nil {
+		c.end(err)
 	}
-	if err := c.calls.ended(); err != nil {
-		return err
-	}
-	c.rings[r.number] = r
-	return nil
 }
 
-func (c *conn) removeRing(r *ring) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.rings, r.number)
-}
-
-func (c *conn) retireRings(err *Error) {
-	c.mu.Lock()
-	rings := c.rings
-	c.rings = make(map[uint64]*ring)
-	c.mu.Unlock()
-	for _, r := range rings {
-		r.retire(err)
+// closeRing gives a ring back to the broker, which answers when it has cancelled what had not begun. If it cannot be
+// asked, the ring goes with the connection, or is closed when the session is taken up.
+func (c *conn) closeRing(number uint64) {
+	if id, err := c.calls.add(closing{}); err == nil {
+		c.post(&wire.Close{ID: id, Ring: number})
 	}
 }
+
+// closing waits for CLOSED, and does nothing then.
+type closing struct{}
+
+func (closing) settle(wire.Message, *Error) *Error { return nil }

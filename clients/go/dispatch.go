@@ -12,7 +12,7 @@ func (c *conn) dispatch(m wire.Message) *Error {
 	case *wire.Models:
 		return c.answer(m.ID, c.keep(m))
 	case *wire.Ring:
-		return c.answer(m.ID, c.keep(m))
+		return c.answerOpen(m)
 	case *wire.Closed:
 		return c.answer(m.ID, c.keep(m))
 	case *wire.Pong:
@@ -31,12 +31,35 @@ func (c *conn) keep(m wire.Message) wire.Message {
 	return m
 }
 
-func (c *conn) answer(id uint64, m wire.Message) *Error {
+// take is who waits for an answer that has come, or nil.
+func (c *conn) take(id uint64) waiter {
 	owner := c.calls.take(id)
+	if asked, ok := owner.(*call); ok && asked.opens {
+		c.receiver.opened()
+	}
+	return owner
+}
+
+func (c *conn) answer(id uint64, m wire.Message) *Error {
+	owner := c.take(id)
 	if owner == nil {
 		return badAnswer("it is for a request that is not in flight")
 	}
 	return owner.settle(m, nil)
+}
+
+// answerOpen gives a RING with its descriptor to who asked for it.
+func (c *conn) answerOpen(m *wire.Ring) *Error {
+	answer := ringAnswer{m, -1}
+	if m.Segment.Kind == "fd" {
+		answer.descriptor = c.receiver.takeDescriptor()
+	}
+	c.keep(m)
+	err := c.answer(m.ID, answer)
+	if err != nil {
+		answer.drop()
+	}
+	return err
 }
 
 // welcome answers HELLO, which has no id.
@@ -58,7 +81,7 @@ func (c *conn) fail(m *wire.Failure) *Error {
 	if !m.ID.Set {
 		return nil
 	}
-	owner := c.calls.take(m.ID.Value)
+	owner := c.take(m.ID.Value)
 	if owner == nil {
 		return badAnswer("an ERROR for a request that is not in flight")
 	}

@@ -31,9 +31,15 @@
 //
 // # Errors
 //
-// Every error is an [*Error] with a [Code]; each function names the codes it gives. A lost connection is BROKER_LOST for
-// the calls in flight, and the next call connects and opens the ring again. A lease of a lost ring stays readable, runs
-// nothing, and is to be released and acquired anew.
+// Every error is an [*Error] with a [Code]; each function names the codes it gives.
+//
+// # Lost connections
+//
+// A client connects again by itself where a worker died, and goes on with the same rings: a lease keeps its rows and
+// what is in them. An inference that was in flight is BROKER_LOST, and may be made again with the same lease; see
+// [Repost]. A broker that replaces its workers is not noticed. Where a ring is lost too, because the broker started anew
+// or the model has another signature, its leases stay readable and run nothing, and the next Acquire opens another; see
+// [Model].
 //
 // # Cost
 //

@@ -2,11 +2,8 @@ package ringbroker
 
 // Waiting is how many callers wait for rows.
 func (m *Model) Waiting() int {
-	r := m.ring.Load()
+	r := m.ring()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.queue)
 }
-
-// Retired says whether the ring is one to take no more leases of.
-func (m *Model) Retired() bool { return m.ring.Load().retired.Load() }

@@ -51,7 +51,8 @@ func pairedConn(t *testing.T) (*conn, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := newConn(pair[0], 10*time.Microsecond)
+	client := &Client{settings: settings{spin: 10 * time.Microsecond}}
+	c, err := newConn(&link{client: client, closed: errClientClosed()}, pair[0]) // it is not made again
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,9 +62,9 @@ func pairedConn(t *testing.T) (*conn, int) {
 // leaseToFuzz is a lease that waits for the answer with the id 1<<24.
 func (c *conn) leaseToFuzz(t *testing.T) *lease {
 	planes := []plane{{name: "y", dtype: F32, sample: []uint64{4}, elements: 4, offset: 4096, stride: 16, sizes: []sizeOf{{kind: open}}}}
-	r := newRing(c, &wire.Ring{Ring: 1, Slots: 8, MaxRows: 8}, make([]byte, 8192), nil, planes)
+	r := newRing(c.link, &wire.Ring{Ring: 1, Slots: 8, MaxRows: 8}, make([]byte, 8192), nil, planes)
 	l := r.lend(1)
-	l.inFlight, l.waiting = true, true
+	l.conn, l.inFlight, l.waiting = c, true, true
 	if _, err := c.calls.add(l); err != nil {
 		t.Fatal(err)
 	}

@@ -7,22 +7,21 @@ import (
 )
 
 // greet says HELLO and waits for the WELCOME (spec section 4). Nothing else has been sent before.
-func (c *conn) greet(ctx context.Context, hello wire.Hello) *Error {
+func (c *conn) greet(ctx context.Context, hello *wire.Hello) (*wire.Welcome, *Error) {
 	asked := monotonicNS()
-	answer, err := c.call(ctx, func(id uint64) wire.Message {
+	answer, err := c.call(ctx, &call{}, func(id uint64) wire.Message {
 		c.helloID.Store(id)
-		return &hello
-	}, nil)
+		return hello
+	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	welcome, ok := answer.(*wire.Welcome)
 	if !ok || welcome.Major != hello.Major || welcome.Minor > hello.Minor {
 		err := badAnswer("HELLO is not answered by a WELCOME of this version")
-		c.end(err)
-		return err
+		return nil, err
 	}
 	c.clock = newClock(asked, monotonicNS(), welcome.ClockNS)
-	c.limits = welcome.Limits
-	return nil
+	c.limits, c.pool = welcome.Limits, welcome.Options.Pool.Value
+	return welcome, nil
 }

@@ -13,9 +13,16 @@ import (
 // drop the request. The rows stay taken until the broker answers; releasing the lease before that is fine. (spec
 // section 7)
 //
-// Other errors: MODEL_FAILED, OUTPUT_MISMATCH, OUTPUT_TOO_LARGE, DEADLINE_EXCEEDED of the run; WRONG_DIM and others of
-// section 7 for a shape that the model does not take, UNIFORM_MISMATCH and INVALID_BOOL for values; BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; LEASE_BUSY, LEASE_RELEASED. The lease can
-// be used again after all of these but the last four.
+// Where the connection is lost, or sent away by the broker, the client connects again, and the lease goes on with its
+// rows and what is in them. A request that was in flight then is BROKER_LOST, and may be made again with the same lease;
+// or [Repost] does that; or it is EXECUTION_TIMEOUT, where that is why its worker was ended. A lease whose ring did not
+// outlive the connection is BROKER_LOST, or SIGNATURE_CHANGED, in every later Infer: its inputs can still be read, to be
+// copied into a new lease.
+//
+// Other errors: MODEL_FAILED, OUTPUT_MISMATCH, OUTPUT_TOO_LARGE, DEADLINE_EXCEEDED of the run; UNKNOWN_VERSION;
+// WRONG_DIM and others of section 7 for a shape that the model does not take, UNIFORM_MISMATCH and INVALID_BOOL for
+// values; BAD_ANSWER, CLIENT_CLOSED; LEASE_BUSY, LEASE_RELEASED. The lease can be used again after all of these but the
+// last four.
 //
 // An inference allocates nothing.
 func (l Lease) Infer(ctx context.Context) (Result, error) {
@@ -29,37 +36,18 @@ func (l Lease) Infer(ctx context.Context) (Result, error) {
 	s.inFlight, s.waiting = true, true
 	s.runs++
 	s.mu.Unlock()
-	id, err := s.submit(ctx)
-	if err != nil {
-		s.settle(nil, err)
+	for sent := 0; ; {
+		id, isSent := s.submit(ctx)
+		if !isSent {
+			<-s.done
+		} else if sent++; !s.conn.wait(ctx, s.done) && s.leave() {
+			s.conn.post(&wire.Cancel{ID: id}) // a connection that has ended needs none
+			return Result{}, ended(ctx, CodeTimeout, "no answer came in time")
+		}
+		if !s.isToBeSent(ctx, isSent, sent) {
+			return s.finish(l.generation)
+		}
 	}
-	if !s.ring.conn.wait(ctx, s.done) && s.leave() {
-		s.ring.conn.post(&wire.Cancel{ID: id}) // a connection that has ended needs none
-		return Result{}, ended(ctx, CodeTimeout, "no answer came in time")
-	}
-	return s.finish(l.generation)
-}
-
-// submit sends the request. On an error nobody else settles it.
-func (l *lease) submit(ctx context.Context) (uint64, *Error) {
-	c := l.ring.conn
-	if err := l.ring.whyGone(); err != nil {
-		return 0, err
-	}
-	deadline, ok := ctx.Deadline()
-	l.request.DeadlineNS.Set = ok
-	if ok {
-		l.request.DeadlineNS.Value = c.clock.deadlineNS(deadline)
-	}
-	id, err := c.calls.add(l)
-	if err != nil {
-		return 0, err
-	}
-	l.request.ID = id
-	if err := c.post(&l.request); err != nil && c.calls.take(id) != nil {
-		return 0, err
-	}
-	return id, nil
 }
 
 // settle takes the answer: the rows are ours again.
@@ -72,7 +60,7 @@ func (l *lease) settle(answer wire.Message, err *Error) (bad *Error) {
 	l.failure = err
 	l.inFlight = false
 	if !l.waiting {
-		l.ring.conn.bell.unpark()
+		l.conn.bell.unpark()
 	}
 	mine := l.released && !l.waiting // nobody else gives the rows back
 	if l.waiting {
@@ -97,7 +85,7 @@ func (l *lease) leave() bool {
 		return false
 	}
 	l.waiting = false
-	l.ring.conn.bell.park()
+	l.conn.bell.park()
 	return true
 }
 

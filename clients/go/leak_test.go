@@ -12,7 +12,7 @@ import (
 func TestNothingIsLeftBehind(t *testing.T) {
 	b := ringbrokertest.New(t, twice())
 	session := func(closing bool) {
-		c, err := ringbroker.Dial(inTime(t), b.Path())
+		c, err := ringbroker.Dial(inTime(t), b.Path(), ringbroker.Segments("fd"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -21,11 +21,11 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			infer(t, l)
 			l.Release()
 		}
-		if closing {
-			c.Close()
-		} else {
+		if !closing {
 			b.Disconnect()
+			acquire(t, open(t, c, "twice"), 1).Release()
 		}
+		c.Close()
 		eventually(t, "the connection has ended", func() bool { return b.Connections() == 0 })
 	}
 	for range 5 {

@@ -18,6 +18,7 @@ type Lease struct {
 // lease is the state behind a Lease. The ring uses it again for the next one, with another generation.
 type lease struct {
 	ring *ring
+	conn *conn         // of its last request
 	done chan struct{} // has room for one: the answer is there
 	row  int
 	rows int
@@ -46,7 +47,7 @@ func newLease(r *ring) *lease {
 func (l *lease) prepare(row, n int) {
 	l.row, l.rows = row, n
 	l.request.Ring, l.request.Slot, l.request.Rows = l.ring.number, uint64(row), uint64(n)
-	l.request.Extra.Trace.Set = false
+	l.request.Version.Set, l.request.Extra.Trace.Set = false, false
 	for i, p := range l.ring.inputs {
 		d := &l.request.Inputs[i]
 		d.Offset = p.offset + uint64(row)*p.stride
@@ -125,6 +126,19 @@ func (l Lease) SetShape(name string, dims ...int) error {
 func errShape(code Code, name string, most []uint64, dims []int) *Error {
 	given := slices.Clone(dims) // formatting would else put every call's dims on the heap
 	return errorf(code, name, "a row is at most %v, not %v", most, given)
+}
+
+// SetVersion sets which version of the model must answer the lease's requests; "" leaves that to the broker.
+// [Result.Version] tells which did. A model that was opened with a [Version] is answered by that one alone. Errors:
+// LEASE_BUSY, LEASE_RELEASED; Infer gives UNKNOWN_VERSION.
+func (l Lease) SetVersion(version string) error {
+	s, err := l.hold()
+	if err != nil {
+		return err
+	}
+	defer s.mu.Unlock()
+	s.request.Version = wire.Opt[string]{Value: version, Set: version != ""}
+	return nil
 }
 
 // SetTrace sets a text, at most 128 characters, that the broker writes into its log lines about this lease's requests.

@@ -30,8 +30,6 @@ func TestALostBrokerIsOneRetryableError(t *testing.T) {
 		if !err.(*ringbroker.Error).Retryable() {
 			t.Error("it is not retryable")
 		}
-		_, err = lost.Infer(inTime(t))
-		wants(t, err, ringbroker.ErrBrokerLost)
 		if view[float32](t, lost.Input("x"))[0] != 7 {
 			t.Error("the data went with the broker")
 		}
@@ -43,6 +41,8 @@ func TestALostBrokerIsOneRetryableError(t *testing.T) {
 		next := <-acquired
 		release()
 		infer(t, next)
+		_, err = lost.Infer(inTime(t)) // of a ring that the new broker never had
+		wants(t, err, ringbroker.ErrBrokerLost)
 		if err := lost.Release(); err != nil {
 			t.Error(err)
 		}
@@ -75,12 +75,9 @@ func TestEveryCallConnectsAgain(t *testing.T) {
 		},
 	} {
 		b.Disconnect()
-		eventually(t, "the connection has ended", func() bool { return b.Connections() == 0 })
 		err := call()
-		if name == "Call" || name == "Infer" { // the loss may be found out by the inference itself
-			for err != nil && err.(*ringbroker.Error).Code == ringbroker.CodeBrokerLost {
-				err = call()
-			}
+		for err != nil && err.(*ringbroker.Error).Code == ringbroker.CodeBrokerLost { // a request that was in flight
+			err = call()
 		}
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -97,7 +94,10 @@ func TestWhoWaitsForRowsGetsThemFromTheNextBroker(t *testing.T) {
 		_, err := m.Acquire(inTime(t), 1)
 		acquired <- err
 	}()
-	b.Disconnect()
+	b.Stop()
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
 	if err := <-acquired; err != nil {
 		t.Error(err)
 	}
@@ -148,44 +148,6 @@ func TestManyGoroutinesOutliveBrokersThatDie(t *testing.T) {
 		}
 		close(stop)
 		all.Wait()
-	})
-}
-
-func TestGoAwayIsInvisible(t *testing.T) {
-	b := ringbrokertest.New(t, twice())
-	m := open(t, dial(t, b), "twice")
-	l := acquire(t, m, 1)
-	release := b.Hold()
-	done := make(chan error)
-	go func() {
-		_, err := l.Infer(inTime(t))
-		done <- err
-	}()
-	eventually(t, "the request has come", func() bool { return b.Requests() == 1 })
-	b.GoAway("a new version")
-	eventually(t, "the client has moved", func() bool {
-		next := acquire(t, m, 1)
-		defer next.Release()
-		return b.Connections() == 2
-	})
-	release()
-	if err := <-done; err != nil {
-		t.Error("what was in flight:", err)
-	}
-	_, err := l.Infer(inTime(t)) // a new one, on the old connection
-	wants(t, err, ringbroker.ErrBrokerLost)
-	infer(t, acquire(t, m, 1))
-}
-
-// A GOAWAY comes unasked: it is read although nobody waits for anything.
-func TestGoAwayIsReadByAnIdleClient(t *testing.T) {
-	bothWays(t, func(t *testing.T, spin ringbroker.Option) {
-		b := ringbrokertest.New(t, twice())
-		m := open(t, dial(t, b, spin), "twice")
-		infer(t, acquire(t, m, 1))
-		b.GoAway("a new version")
-		eventually(t, "the ring is retired", m.Retired)
-		infer(t, acquire(t, m, 1))
 	})
 }
 

@@ -3,68 +3,62 @@ package ringbroker
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 
 	"ringbroker/internal/wire"
 )
 
-// Model is an opened model: a ring of the broker's, which is opened anew after a lost connection. It is safe for
-// concurrent use.
+// Model is an opened model: a ring of the broker's on each connection to the model's pool. It is safe for concurrent
+// use.
+//
+// The rings outlive their connections. One that is lost all the same, because the broker started anew or the model
+// changed, is opened again by the next Acquire, as long as the model still takes the inputs and gives the outputs that
+// it did when it was opened; where it does not, Acquire is SIGNATURE_CHANGED: look at the model, and call
+// [Client.Open].
 type Model struct {
-	client *Client
-	open   wire.Open     // how to open it; not changed
-	turn   chan struct{} // who holds its one token opens a ring
-	ring   atomic.Pointer[ring]
+	client  *Client
+	options openOptions // not changed
+	seats   []*seat
 
-	mu     sync.Mutex
-	closed bool
+	mu        sync.Mutex
+	signature *wire.Signature // what the caller knows
+	closed    bool
 }
 
-// Open opens a ring of a model and maps its memory. Errors: UNKNOWN_MODEL, UNKNOWN_VERSION, UNKNOWN_DIM,
-// MAXIMUM_MISSING, MAXIMUM_TOO_LARGE, TOO_MANY_SLOTS, TOO_MANY_RINGS, RING_TOO_LARGE, SHM_FULL of the broker (spec
-// section 6); ATTACH_FAILED where the memory cannot be mapped; INVALID_FIELD for an option that cannot be sent;
-// BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; TIMEOUT or CANCELLED at ctx's end.
+// Open opens a ring of a model on each connection to its pool, and maps its memory. Errors: UNKNOWN_MODEL,
+// UNKNOWN_VERSION, UNKNOWN_DIM, MAXIMUM_MISSING, MAXIMUM_TOO_LARGE, TOO_MANY_SLOTS, TOO_MANY_RINGS, RING_TOO_LARGE,
+// SHM_FULL, SHM_UNAVAILABLE of the broker (spec section 6); ATTACH_FAILED where the memory cannot be mapped;
+// INVALID_FIELD for an option that cannot be sent; BROKER_LOST, BAD_ANSWER, CLIENT_CLOSED; TIMEOUT or CANCELLED at ctx's
+// end, BROKER_LOST too where there was no connection.
 func (c *Client) Open(ctx context.Context, model string, options ...OpenOption) (*Model, error) {
-	m := &Model{client: c, open: wire.Open{Model: model}, turn: make(chan struct{}, 1)}
+	m := &Model{client: c, options: openOptions{open: wire.Open{Model: model}}}
 	for _, option := range options {
-		option(&m.open)
+		option(&m.options)
 	}
-	if _, err := m.current(ctx); err != nil {
-		return nil, err
+	pool := ""
+	for i := range max(c.settings.conns, 1) {
+		s := newSeat(m, i, pool)
+		if _, err := s.current(ctx); err != nil {
+			m.Close()
+			return nil, err
+		}
+		m.seats = append(m.seats, s)
+		pool = s.pool
 	}
 	return m, nil
 }
 
-// current is the ring to take leases of. Where the last one is gone with its connection, it opens another.
-func (m *Model) current(ctx context.Context) (*ring, *Error) {
-	if r := m.ring.Load(); r != nil && !r.retired.Load() {
-		return r, nil
-	}
-	select {
-	case m.turn <- struct{}{}:
-		defer func() { <-m.turn }()
-	case <-ctx.Done():
-		return nil, ended(ctx, CodeTimeout, "the ring was not opened again in time")
-	}
-	if r := m.ring.Load(); r != nil && !r.retired.Load() { // opened while we waited
-		return r, nil
-	}
-	if err := m.closedError(); err != nil {
-		return nil, err
-	}
-	r, err := m.client.openRing(ctx, m.open)
-	if err != nil {
-		return nil, err
-	}
+// accept says whether the model may be opened with that signature: the first, or one that whoever knows the first can
+// go on with.
+func (m *Model) accept(signature *wire.Signature) *Error {
 	m.mu.Lock()
-	m.ring.Store(r)
-	closed := m.closed
-	m.mu.Unlock()
-	if closed { // while we opened
-		r.close()
-		return nil, errModelClosed()
+	defer m.mu.Unlock()
+	if m.signature == nil {
+		m.signature = signature
 	}
-	return r, nil
+	if !serves(signature, m.signature) {
+		return errorf(CodeSignatureChanged, "", "the model has other inputs or outputs than when it was opened; open it again")
+	}
+	return nil
 }
 
 func (m *Model) closedError() *Error {
@@ -78,10 +72,11 @@ func (m *Model) closedError() *Error {
 
 func errModelClosed() *Error { return errorf(CodeClientClosed, "", "the model was closed") }
 
-// Acquire waits for its turn, and for so many adjacent free rows of the ring; that costs no message. Callers are served
-// in the order in which they came. Errors: TOO_MANY_ROWS at once for more than [Model.MaxRows]; ACQUIRE_TIMEOUT or
-// CANCELLED at ctx's end, which are ctx's error too; CLIENT_CLOSED. After a lost connection Acquire opens the ring
-// anew, and has the errors of [Client.Open] too.
+// Acquire waits for its turn, and for so many adjacent free rows of the ring that has the fewest taken; that costs no
+// message. Callers are served in the order in which they came. While the broker sends a connection away, or a worker is
+// replaced, Acquire waits. Errors: TOO_MANY_ROWS at once for more than [Model.MaxRows]; ACQUIRE_TIMEOUT, CANCELLED or
+// BROKER_LOST (where there is no connection) at ctx's end, which are ctx's error too; SIGNATURE_CHANGED; CLIENT_CLOSED.
+// Where the ring is lost, Acquire opens another, and has the errors of [Client.Open] too.
 func (m *Model) Acquire(ctx context.Context, rows int) (Lease, error) {
 	if ctx.Err() != nil {
 		return Lease{}, ended(ctx, CodeAcquireTimeout, "no rows were acquired")
@@ -104,50 +99,30 @@ func (m *Model) Acquire(ctx context.Context, rows int) (Lease, error) {
 	}
 }
 
-// Close gives the ring back to the broker. Leases that are not released keep their memory until they are, but run
+// current is the ring with the least to do.
+func (m *Model) current(ctx context.Context) (*ring, *Error) {
+	best := m.seats[0]
+	if len(m.seats) > 1 {
+		least := best.load()
+		for _, s := range m.seats[1:] {
+			if load := s.load(); load < least {
+				best, least = s, load
+			}
+		}
+	}
+	return best.current(ctx)
+}
+
+// Close gives the rings back to the broker. Leases that are not released keep their memory until they are, but run
 // nothing more. Later calls get CLIENT_CLOSED. A second Close does nothing. The error is always nil.
 func (m *Model) Close() error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if r := m.ring.Load(); !m.closed && r != nil {
-		r.close()
-	}
 	m.closed = true
-	return nil
-}
-
-// Name is the model's name.
-func (m *Model) Name() string { return m.open.Model }
-
-// Version is the version that the ring was opened with.
-func (m *Model) Version() string { return m.ring.Load().version }
-
-// Slots is how many rows the ring has.
-func (m *Model) Slots() int { return m.ring.Load().rows.count }
-
-// MaxRows is the most rows of one lease.
-func (m *Model) MaxRows() int { return m.ring.Load().maxRows }
-
-// PlaneInfo describes an input or output as this ring holds it.
-type PlaneInfo struct {
-	Name   string
-	DType  DType
-	Sample []int // the shape of one row, with dynamic dims at the ring's maximum
-}
-
-// Inputs are the model's inputs, in the signature's order.
-func (m *Model) Inputs() []PlaneInfo { return describePlanes(m.ring.Load().inputs) }
-
-// Outputs are the model's outputs, in the signature's order.
-func (m *Model) Outputs() []PlaneInfo { return describePlanes(m.ring.Load().outputs) }
-
-func describePlanes(planes []plane) []PlaneInfo {
-	all := make([]PlaneInfo, len(planes))
-	for i, p := range planes {
-		all[i] = PlaneInfo{Name: p.name, DType: p.dtype, Sample: make([]int, len(p.sample))}
-		for at, dim := range p.sample {
-			all[i].Sample[at] = int(dim)
+	m.mu.Unlock()
+	for _, s := range m.seats {
+		if r := s.ring.Load(); r != nil {
+			r.close()
 		}
 	}
-	return all
+	return nil
 }

@@ -38,7 +38,7 @@ const maxPages = 1 << 12
 // Models lists what the broker serves. Errors: BROKER_LOST; TIMEOUT or CANCELLED at the context's end.
 func (c *Client) Models(ctx context.Context) ([]ModelInfo, error) {
 	var all []ModelInfo
-	err := c.retry(ctx, func(current *conn) *Error {
+	err := c.ask(ctx, func(current *conn) *Error {
 		all = nil
 		return current.list(ctx, func(m *wire.Model) bool {
 			all = append(all, describeModel(m))
@@ -56,7 +56,7 @@ func (c *Client) Models(ctx context.Context) ([]ModelInfo, error) {
 func (c *conn) list(ctx context.Context, seen func(*wire.Model) bool) *Error {
 	page := uint64(0)
 	for range maxPages {
-		answer, err := c.call(ctx, func(id uint64) wire.Message { return &wire.List{ID: id, Page: page} }, nil)
+		answer, err := c.call(ctx, &call{}, func(id uint64) wire.Message { return &wire.List{ID: id, Page: page} })
 		if err != nil {
 			return err
 		}

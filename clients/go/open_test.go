@@ -156,12 +156,12 @@ func TestPagesThatDoNotGrowAreABadAnswer(t *testing.T) {
 func TestASegmentThatCannotBeMappedIsGivenBack(t *testing.T) {
 	dir := t.TempDir()
 	for name, spoil := range map[string]func(*wire.Ring){
-		"no such file":          func(r *wire.Ring) { r.Segment.Path = filepath.Join(dir, "nothing") },
-		"a directory":           func(r *wire.Ring) { r.Segment.Path = dir },
-		"a device":              func(r *wire.Ring) { r.Segment.Path = "/dev/zero" },
+		"no such file":          func(r *wire.Ring) { r.Segment.Path = wire.Some(filepath.Join(dir, "nothing")) },
+		"a directory":           func(r *wire.Ring) { r.Segment.Path = wire.Some(dir) },
+		"a device":              func(r *wire.Ring) { r.Segment.Path = wire.Some("/dev/zero") },
 		"a file that is short":  func(r *wire.Ring) { r.Segment.Bytes *= 2 },
 		"another kind":          func(r *wire.Ring) { r.Segment.Kind = "fd" },
-		"a file with no header": func(r *wire.Ring) { r.Segment.Path = zeros(t, int(r.Segment.Bytes)) },
+		"a file with no header": func(r *wire.Ring) { r.Segment.Path = wire.Some(zeros(t, int(r.Segment.Bytes))) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := ringbrokertest.New(t, twice())

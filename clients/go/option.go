@@ -12,6 +12,8 @@ type Option func(*settings)
 
 type settings struct {
 	spin  time.Duration
+	conns int
+	pool  wire.Opt[string]
 	hello wire.Hello
 }
 
@@ -37,30 +39,52 @@ func Name(name, version string) Option {
 	return func(s *settings) { s.hello.Client = wire.Client{Name: name, Version: version} }
 }
 
-// Pool asks for one of the broker's pools of models (spec section 4). The default is any.
-func Pool(name string) Option {
-	return func(s *settings) { s.hello.Options.Pool = wire.Some(name) }
+// Pool says which of the broker's pools of models the first connection is for. The default is any: [Client.Open]
+// connects to a model's pool by itself.
+func Pool(name string) Option { return func(s *settings) { s.pool = wire.Some(name) } }
+
+// Conns sets how many connections there are to each pool, 1 being the default. The broker gives each to another of the
+// pool's workers, as far as there are some; a model has a ring on each, and a lease is of the one that has the fewest
+// rows taken.
+func Conns(n int) Option { return func(s *settings) { s.conns = n } }
+
+// Segments sets how the rings' memory is passed, the best first: "path", a name in /dev/shm, or "fd", a file descriptor,
+// which needs no file system in common with the broker. The default is "path". A broker that knows none of them answers
+// NOT_SUPPORTED.
+func Segments(kinds ...string) Option {
+	return func(s *settings) { s.hello.Options.Segments = wire.Some(kinds) }
 }
 
 // OpenOption is an option of [Client.Open].
-type OpenOption func(*wire.Open)
+type OpenOption func(*openOptions)
+
+type openOptions struct {
+	open   wire.Open
+	repost bool
+}
 
 // Slots sets how many samples the ring holds, which is how many one-row leases there can be at a time. The default, 0,
 // leaves it to the broker.
-func Slots(n int) OpenOption { return func(o *wire.Open) { o.Slots = uint64(n) } }
+func Slots(n int) OpenOption { return func(o *openOptions) { o.open.Slots = uint64(n) } }
 
 // Max sets the largest size of a dynamic dim that this ring will see. A dim for which the model sets no maximum needs
 // one; for others, those of outputs included, it makes the rows smaller.
 func Max(dim string, size int) OpenOption {
-	return func(o *wire.Open) {
-		if o.Maxima == nil {
-			o.Maxima = make(map[string]uint64)
+	return func(o *openOptions) {
+		if o.open.Maxima == nil {
+			o.open.Maxima = make(map[string]uint64)
 		}
-		o.Maxima[dim] = uint64(size)
+		o.open.Maxima[dim] = uint64(size)
 	}
 }
 
-// Version asks for one version of the model. The default leaves it to the broker.
+// Version asks for one version of the model, which then answers every request. The default leaves it to the broker; see
+// also [Lease.SetVersion].
 func Version(version string) OpenOption {
-	return func(o *wire.Open) { o.Version = wire.Some(version) }
+	return func(o *openOptions) { o.open.Version = wire.Some(version) }
 }
+
+// Repost sends a request that was lost with its worker again, from the same rows and up to twice, where its Infer would
+// be BROKER_LOST. It may then have run more than once; so one of a model that the broker calls stateful is not sent
+// again.
+func Repost() OpenOption { return func(o *openOptions) { o.repost = true } }

@@ -2,6 +2,7 @@ package ringbroker_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -49,8 +50,9 @@ func TestTheWaitingAreAnsweredWhenABrokerDiesThatDidNotRead(t *testing.T) {
 			_, err := l.Infer(inTime(t))
 			wants(t, err, ringbroker.ErrBrokerLost)
 		})
+		eventually(t, "it is in flight", func() bool { return errors.Is(l.SetTrace(""), ringbroker.CodeLeaseBusy) })
 	}
-	b.Disconnect()
+	b.Stop()
 	all.Wait()
 }
 

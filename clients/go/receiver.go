@@ -17,6 +17,9 @@ type receiver struct {
 	rang    atomic.Bool // the doorbell rang, and nobody has read since
 	stream  *wire.Stream
 	decoder *wire.Decoder
+
+	opens       int   // OPENs without an answer
+	descriptors []int // received, and not yet taken by a RING
 }
 
 // wait waits until done, and is false if the context ended first. It polls for a while, and then sleeps.
@@ -98,7 +101,7 @@ func (c *conn) receive() bool {
 		return false
 	}
 	space := c.receiver.stream.Space()
-	n, errno := readSocket(c.fd, space)
+	n, errno := c.read(space)
 	switch {
 	case errno == syscall.EAGAIN:
 		return false
@@ -113,6 +116,13 @@ func (c *conn) receive() bool {
 	}
 	c.receiver.stream.Received(n)
 	return c.dispatchAll() // also after a short read: the end of the stream may be behind it, and rings only once
+}
+
+func (c *conn) read(space []byte) (int, syscall.Errno) {
+	if len(c.receiver.descriptors) < c.receiver.opens {
+		return c.receiveDescriptors(space)
+	}
+	return readSocket(c.fd, space)
 }
 
 func (c *conn) dispatchAll() bool {
@@ -133,5 +143,6 @@ func (c *conn) dispatchAll() bool {
 			c.end(err)
 			return false
 		}
+		c.endIfDrained()
 	}
 }

@@ -9,9 +9,10 @@ import (
 
 // call is a request that is made once, such as OPEN. Inferences use their lease instead, again and again.
 type call struct {
-	conn *conn
-	done chan struct{} // has room for one
-	late func(answer wire.Message)
+	conn  *conn
+	done  chan struct{} // has room for one
+	opens bool          // its answer may come with a descriptor
+	late  func(answer wire.Message)
 
 	mu      sync.Mutex
 	answer  wire.Message
@@ -48,14 +49,20 @@ func (c *call) leave() bool {
 
 // call sends a request and waits for its answer. An answer that comes after the context's end is given to late, if
 // that is not nil.
-func (c *conn) call(ctx context.Context, request func(id uint64) wire.Message, late func(wire.Message)) (wire.Message, *Error) {
-	waiting := &call{conn: c, done: make(chan struct{}, 1), late: late}
+func (c *conn) call(ctx context.Context, waiting *call, request func(id uint64) wire.Message) (wire.Message, *Error) {
+	waiting.conn, waiting.done = c, make(chan struct{}, 1)
 	id, err := c.calls.add(waiting)
 	if err != nil {
 		return nil, err
 	}
+	if waiting.opens {
+		c.expectDescriptors(1)
+	}
 	if err := c.post(request(id)); err != nil {
-		c.calls.take(id)
+		if c.calls.take(id) != nil && waiting.opens {
+			c.expectDescriptors(-1)
+		}
+		c.endIfDrained()
 		return nil, err
 	}
 	if !c.wait(ctx, waiting.done) && waiting.leave() {

@@ -8,15 +8,17 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// ring is the slots of a model, on one connection. The client decides which rows a lease gets; that costs no message.
+// ring is the slots of a model, in one session. It outlives the session's connections. The client decides which rows a lease gets; that costs no message.
 type ring struct {
-	conn    *conn
+	link    *link
 	number  uint64
 	version string
 	maxRows int
 	inputs  []plane
 	outputs []plane
-	retired atomic.Bool // gone is set
+	reposts bool         // lost requests are sent again
+	retired atomic.Bool  // gone is set
+	load    atomic.Int64 // rows that are taken or waited for
 
 	mu     sync.Mutex
 	memory []byte // nil once hidden
@@ -35,11 +37,20 @@ type turn struct {
 	ready chan struct{} // has room for one
 }
 
-func newRing(c *conn, w *wire.Ring, memory []byte, inputs, outputs []plane) *ring {
+func newRing(l *link, w *wire.Ring, memory []byte, inputs, outputs []plane) *ring {
 	return &ring{
-		conn: c, number: w.Ring, version: w.Version, maxRows: int(w.MaxRows), inputs: inputs, outputs: outputs,
+		link: l, number: w.Ring, version: w.Version, maxRows: int(w.MaxRows), inputs: inputs, outputs: outputs,
 		memory: memory, rows: newRows(int(w.Slots)),
 	}
+}
+
+// conn is the connection for the ring's next request.
+func (r *ring) conn(ctx context.Context) (*conn, *Error) {
+	c, err := r.link.conn(ctx)
+	if gone := r.whyGone(); gone != nil { // known before there is another connection
+		return nil, gone
+	}
+	return c, err
 }
 
 // acquire waits for its turn and for n adjacent rows.
@@ -80,6 +91,7 @@ func (r *ring) enqueue(n int) *turn {
 	t := r.turns[len(r.turns)-1]
 	r.turns = r.turns[:len(r.turns)-1]
 	t.rows, t.lease = n, nil
+	r.load.Add(int64(n))
 	r.queue = append(r.queue, t)
 	return t
 }
@@ -99,6 +111,7 @@ func (r *ring) dequeue(ctx context.Context, t *turn) (*lease, *Error) {
 	default:
 	}
 	r.turns = append(r.turns, t)
+	r.load.Add(-int64(t.rows))
 	if t.lease != nil {
 		return t.lease, nil
 	}
@@ -133,6 +146,7 @@ func (r *ring) lend(n int) *lease {
 	l := r.idle[len(r.idle)-1]
 	r.idle = r.idle[:len(r.idle)-1]
 	r.open++
+	r.load.Add(int64(n))
 	l.prepare(row, n)
 	return l
 }
@@ -144,6 +158,7 @@ func (r *ring) put(l *lease) {
 	r.rows.give(l.row, l.rows)
 	r.idle = append(r.idle, l)
 	r.open--
+	r.load.Add(-int64(l.rows))
 	r.serve()
 	r.hide()
 }

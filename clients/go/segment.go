@@ -10,16 +10,25 @@ import (
 	"ringbroker/internal/wire"
 )
 
-// mapSegment maps a ring's memory (spec section 6). The name may be gone afterwards; the mapping stays.
-func mapSegment(s wire.Segment) ([]byte, error) {
-	if s.Kind != "path" {
+// mapSegment maps a ring's memory (spec section 6). The name or descriptor may be gone afterwards; the mapping stays.
+func mapSegment(w ringAnswer) ([]byte, error) {
+	switch s := w.Segment; {
+	case s.Kind == "fd" && w.descriptor < 0:
+		return nil, errors.New("no descriptor came with it")
+	case s.Kind == "fd":
+		return mapDescriptor(w.descriptor, s)
+	case s.Kind != "path" || !s.Path.Set:
 		return nil, fmt.Errorf("a segment of the kind %q", s.Kind)
 	}
-	fd, err := syscall.Open(s.Path, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
+	fd, err := syscall.Open(w.Segment.Path.Value, syscall.O_RDWR|syscall.O_CLOEXEC|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer syscall.Close(fd)
+	return mapDescriptor(fd, w.Segment)
+}
+
+func mapDescriptor(fd int, s wire.Segment) ([]byte, error) {
 	var stat syscall.Stat_t
 	if err := syscall.Fstat(fd, &stat); err != nil {
 		return nil, err

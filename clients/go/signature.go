@@ -1,6 +1,10 @@
 package ringbroker
 
-import "ringbroker/internal/wire"
+import (
+	"slices"
+
+	"ringbroker/internal/wire"
+)
 
 // sizeOf says what decides the size of one dim of a result (spec section 7).
 type sizeOf struct {
@@ -43,6 +47,22 @@ func matchSignature(r *wire.Ring, s *wire.Signature, inputs, outputs []plane) *E
 		}
 	}
 	return nil
+}
+
+// serves says whether who knows the one signature can use a model that has the other: it takes the same inputs, and all
+// of the known outputs are there. (The maxima of its dims are another matter: they are those of each ring.)
+func serves(now, known *wire.Signature) bool {
+	for i := range known.Outputs {
+		isIt := func(t wire.Tensor) bool { return isSameTensor(t, known.Outputs[i]) }
+		if !slices.ContainsFunc(now.Outputs, isIt) {
+			return false
+		}
+	}
+	return slices.EqualFunc(now.Inputs, known.Inputs, isSameTensor)
+}
+
+func isSameTensor(a, b wire.Tensor) bool {
+	return a.Name == b.Name && a.DType == b.DType && axisOf(a.BatchAxis) == axisOf(b.BatchAxis) && slices.Equal(a.Shape, b.Shape)
 }
 
 // isPlaneOf compares a plane with its tensor. It notes the sizes of dynamic dims, or compares them.

@@ -80,7 +80,7 @@ class SegmentInfo(Struct, frozen=True):
     """How to map a ring's segment."""
 
     kind: Name
-    path: Text
+    path: Text | None
     bytes: U53
 
 
@@ -120,11 +120,31 @@ class ErrorExtra(Struct, frozen=True, omit_defaults=True):
     needed_bytes: U53 | None = None
 
 
+RingState: TypeAlias = Annotated[tuple[U53, U16], field_path.named("ring", "code")]
+
+
+class WelcomeOptions(Struct, frozen=True, omit_defaults=True):
+    """Options of WELCOME: the connection's pool; after a resume, the state of every ring, and the code of what the
+    former worker's requests ended in, if that was more than its loss.
+    """
+
+    pool: Name | None = None
+    rings: Annotated[tuple[RingState, ...], Meta(max_length=4096)] | None = None
+    lost: U16 | None = None
+
+
+class RingOptions(Struct, frozen=True, omit_defaults=True):
+    """Options of RING: a model that is stateful may answer the same request differently the second time."""
+
+    stateful: bool | None = None
+
+
 class Nothing(Struct, frozen=True):
     """A map of which no key is defined yet."""
 
 
 NOTHING = Nothing()
+NO_RING_OPTIONS = RingOptions()
 NO_INFER_EXTRA = InferExtra()
 NO_ERROR_EXTRA = ErrorExtra()
 
@@ -202,7 +222,7 @@ class Welcome(Message, tag=65):
     limits: Limits
     worker: U16
     workers: U16
-    options: Nothing
+    options: WelcomeOptions
 
 
 class Models(Message, tag=66):
@@ -219,7 +239,7 @@ class Ring(Message, tag=67):
     max_rows: Count
     version: Name
     planes: Annotated[tuple[Plane, ...], Meta(max_length=64)]
-    options: Nothing
+    options: RingOptions
 
 
 class Result(Message, tag=69):

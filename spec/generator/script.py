@@ -102,7 +102,7 @@ def hello(options: dict[str, Any] | None = None, major: int = 1, minor: int = 0)
 
 def welcome() -> Frame:
     limits = {"frame_bytes": 65536, "segment_bytes": "$segment_bytes", "slots": "$slots", "rings": "$rings"}
-    return message("WELCOME", 1, 0, ANY, None, "$clock_ns", limits, ANY, ANY, {})
+    return message("WELCOME", 1, 0, ANY, ANY, "$clock_ns", limits, ANY, ANY, {"pool": POOL})
 
 
 GREET = (send(hello()), expect(welcome()))

@@ -34,6 +34,7 @@ def welcomed() -> list[Script]:
         ("no options", {}),
         ("segments with path", {"segments": ["path"]}),
         ("segments with path among others", {"segments": ["fd", "path", "other"]}),
+        ("segments with fd alone", {"segments": ["fd"]}),
         ("the pool by name", {"pool": POOL}),
         ("every option nil", {"segments": None, "pool": None, "resume": None}),
         ("unknown options", {"later": {"deep": [1, 2, {"x": None}]}, "flag": True}),
@@ -59,8 +60,16 @@ def refused() -> list[Script]:
         ("HELLO with a later major", send(hello(major=2)), error(None, "VERSION_UNSUPPORTED", "major")),
         ("HELLO with major 0", send(hello(major=0)), error(None, "VERSION_UNSUPPORTED", "major")),
         ("HELLO with an unknown pool", send(hello({"pool": "elsewhere"})), error(None, "UNKNOWN_POOL", "options.pool")),
-        ("HELLO with resume", send(hello({"resume": "token"})), error(None, "NOT_SUPPORTED", "options.resume")),
-        ("HELLO with fd alone", send(hello({"segments": ["fd"]})), error(None, "NOT_SUPPORTED", "options.segments")),
+        (
+            "HELLO with an unknown resume token",
+            send(hello({"resume": "token"})),
+            error(None, "RESUME_REFUSED", "options.resume"),
+        ),
+        (
+            "HELLO with unknown kinds of segment alone",
+            send(hello({"segments": ["file"]})),
+            error(None, "NOT_SUPPORTED", "options.segments"),
+        ),
         ("HELLO with no segments", send(hello({"segments": []})), error(None, "NOT_SUPPORTED", "options.segments")),
         ("HELLO cut short", send_bytes(framed(hello())[:-1]), error(None, "HANDSHAKE_TIMEOUT", None)),
     ]

@@ -20,6 +20,7 @@ def broker():
 def undisturbed(broker):
     """A bystander infers throughout the test; afterwards the broker holds what it held before."""
     with Bystander(broker.socket_path) as bystander:
+        until(lambda: not leaks.names(broker))  # the supervisor has heard that the bystander attached
         before = leaks.census(broker)
         yield bystander
         leaks.assert_back_to(before, broker)

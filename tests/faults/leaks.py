@@ -15,23 +15,51 @@ def names(broker):
     return sorted(path.name for path in Path("/dev/shm").glob(SegmentStore(broker.socket_path).prefix + "*"))
 
 
-def maps(pid):
-    """The segments that the process has mapped, those without a name among them."""
-    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return sorted({line.split(maxsplit=5)[5] for line in lines if "/dev/shm/ringbroker-" in line})
+def processes(broker):
+    """The supervisor, its loaders and its workers."""
+    found, waiting = [], [broker.pid]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        with suppress(FileNotFoundError):
+            waiting += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return found
+
+
+def maps(broker):
+    """The segments that the broker's processes have mapped, those without a name among them."""
+    mapped = set()
+    for pid in processes(broker):
+        with suppress(FileNotFoundError):
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            mapped |= {line.split(maxsplit=5)[5] for line in lines if "ringbroker" in line and "rw-s" in line}
+    return sorted(mapped)
 
 
 def descriptors(pid):
     """How many descriptors of each kind the process has open."""
     kinds = Counter()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            kinds[str(link.readlink()).partition(":[")[0]] += 1
+    with suppress(FileNotFoundError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):
+                kinds[str(link.readlink()).partition(":[")[0]] += 1
     return kinds
 
 
+def private_bytes(broker):
+    """Anonymous memory of all its processes: not files, not shared memory."""
+    total = 0
+    for pid in processes(broker):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            status = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += int(status.partition("Private_Dirty:")[2].split()[0]) * 1024
+    return total
+
+
 def census(broker):
-    return {"descriptors": descriptors(broker.pid), "maps": maps(broker.pid), "names": names(broker)}
+    pids = processes(broker)
+    kinds = sum(map(descriptors, pids), Counter())
+    return {"processes": len(pids), "descriptors": kinds, "maps": maps(broker), "names": names(broker)}
 
 
 def assert_back_to(before, broker):

@@ -1,6 +1,8 @@
 """Models that are slow, large or fail in every way that a model can, as factories for the broker."""
 
 import contextlib
+import ctypes
+import os
 import sys
 import time
 
@@ -161,3 +163,30 @@ def exits_at_trial():
 def writing():
     """Writes into the client's memory."""
     return Model(lambda x: x.mul_(2), {"x": ROW}, {"y": ROW})
+
+
+def fatal():
+    """Ends its process: 1.0 by SIGSEGV, 2.0 by SIGABRT, 3.0 by an exit that nobody can catch."""
+
+    def run(x):
+        end = {1.0: lambda: ctypes.string_at(0), 2.0: os.abort, 3.0: lambda: os._exit(3)}.get(float(x.flatten()[0]))
+        if end is not None:
+            end()
+        return 2 * x
+
+    return Model(run, {"x": ROW}, {"y": ROW})
+
+
+def hangs():
+    """Never comes back from 1.0, and gives no signal handler a chance."""
+
+    def run(x):
+        if x.flatten()[0] == 1.0:
+            sum(range(10**15))
+        return 2 * x
+
+    return Model(run, {"x": ROW}, {"y": ROW})
+
+
+def dies_while_loading():
+    ctypes.string_at(0)

@@ -1,7 +1,11 @@
 """Clients that say half of something, say it slowly, or never listen: they hurt nobody but themselves."""
 
+import ast
+import os
 import select
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,12 +13,14 @@ from pathlib import Path
 import pytest
 import ringbroker
 
+from tests.conftest import ROOT
 from tests.faults import leaks
 from tests.faults.wire import HELLO, Peer, framed, until
 
 MODEL = "twice"
 MEMORY_BOUND_BYTES = 64 * 2**20
 FLOOD_LIMIT_S = 60
+NOBODY = 65534
 
 
 def conversation(path):
@@ -71,14 +77,15 @@ def test_no_hello_in_time(broker, undisturbed):
             assert peer.is_at_end()
 
 
-def resident_bytes(pid):
-    (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmRSS")]
-    return int(line.split()[1]) * 1024
+def resident_bytes(broker):
+    """Of the supervisor and the worker."""
+    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in (broker.pid, broker.worker_pid)]
+    return sum(int(status.partition("VmRSS:")[2].split()[0]) * 1024 for status in statuses)
 
 
 def test_clients_that_never_read(broker, undisturbed):
     """They send until nothing more is taken; then the broker closes them, and was never much larger for it."""
-    before = resident_bytes(broker.pid)
+    before = resident_bytes(broker)
     floods = {}
     for kind in ("ping", "list", "refused", "infer"):
         peer = Peer(broker.socket_path).hello()
@@ -102,7 +109,7 @@ def test_clients_that_never_read(broker, undisturbed):
                 continue
             except (BrokenPipeError, ConnectionResetError):
                 open_peers.remove(peer)
-        largest = max(largest, resident_bytes(broker.pid))
+        largest = max(largest, resident_bytes(broker))
         select.select([], [], [], 0.002)
     for peer in floods:
         peer.socket.close()
@@ -129,8 +136,25 @@ def test_client_that_leaves_while_its_model_runs(broker, undisturbed):
 
 def test_ring_that_cannot_be_mapped_is_freed(broker, undisturbed):
     with Peer(broker.socket_path).hello() as peer:
-        before = leaks.maps(broker.pid)
+        before = leaks.maps(broker)
         answer = peer.ask(3, 1, MODEL, None, 4, {}, {})
         peer.send([4, answer[2], 2011])  # ATTACH_FAILED
-        until(lambda: leaks.maps(broker.pid) == before and not leaks.names(broker))
+        until(lambda: leaks.maps(broker) == before and not leaks.names(broker))
         assert peer.ask(8, 1) == [72, 1]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_refused(broker, undisturbed):
+    """The socket's mode keeps others out; where an operator opened it, the broker still looks who calls."""
+    path = Path(broker.socket_path)
+    for place in (path.parent, path):
+        place.chmod(0o777)
+    try:
+        code = f"import os; from tests.faults.wire import Peer; os.setuid({NOBODY}); p = Peer({str(path)!r})"
+        code += "; print(p.receive())"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    finally:
+        path.chmod(0o600)
+        path.parent.chmod(0o700)
+    answer = ast.literal_eval(done.stdout)
+    assert answer[:3] == [64, None, 6007], answer  # PEER_REFUSED

@@ -31,7 +31,15 @@ BY_FRAMES = {
         "UNKNOWN_MODEL",
         "UNKNOWN_VERSION",
     ),
-    *("UNKNOWN_DIM", "MAXIMUM_MISSING", "MAXIMUM_TOO_LARGE", "UNKNOWN_POOL", "DEADLINE_EXCEEDED", "CANCELLED"),
+    *(
+        "UNKNOWN_DIM",
+        "MAXIMUM_MISSING",
+        "MAXIMUM_TOO_LARGE",
+        "UNKNOWN_POOL",
+        "RESUME_REFUSED",
+        "DEADLINE_EXCEEDED",
+        "CANCELLED",
+    ),
     *("RING_TOO_LARGE", "TOO_MANY_SLOTS", "TOO_MANY_RINGS", "NOT_SUPPORTED"),
 }
 PROVOKED = dict.fromkeys(BY_FRAMES, FUZZ) | {
@@ -44,6 +52,11 @@ PROVOKED = dict.fromkeys(BY_FRAMES, FUZZ) | {
     "UNIFORM_MISMATCH": FAULTS + "test_values.py::test_rows_that_differ_in_a_uniform_input",
     "INVALID_BOOL": FAULTS + "test_values.py::test_a_byte_that_is_no_bool",
     "OUTPUT_TOO_LARGE": FAULTS + "test_values.py::test_a_result_that_is_larger_than_its_plane",
+    "EXECUTION_TIMEOUT": FAULTS + "test_workers.py::test_a_worker_that_hangs_is_ended_and_its_clients_told",
+    "SIGNATURE_CHANGED": "tests/unit/broker/test_resume.py::test_a_ring_of_another_signature_is_told_and_freed",
+    "PEER_REFUSED": FAULTS + "test_bad_peers.py::test_another_user_is_refused",
+    "WRONG_POOL": FAULTS + "test_workers.py::test_a_model_of_another_pool",
+    "LOADER_DIED": FAULTS + "test_workers.py::test_a_generation_that_dies_while_it_loads_is_told",
     "MODEL_NOT_FOUND": LOADING,
     "MODEL_FORMAT_UNKNOWN": LOADING,
     "MODEL_INVALID": LOADING,

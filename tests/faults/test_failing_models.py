@@ -59,7 +59,7 @@ def test_client_that_is_gone_when_its_batch_fails(broker, undisturbed):
         peer.send(*(ring.infer(slot, slot) for slot in range(4)))
 
 
-def test_client_that_is_gone_when_its_requests_have_expired(broker, undisturbed):
+def test_client_that_is_gone_when_its_requests_have_expired(broker):
     with Peer(broker.socket_path).hello() as busy:
         slow = busy.open("slow")
         before = broker.status()["errors"].get("DEADLINE_EXCEEDED", 0)
@@ -75,14 +75,14 @@ def test_client_that_is_gone_when_its_requests_have_expired(broker, undisturbed)
 
 @pytest.mark.parametrize("first", [1.0, models.RAISES])
 def test_an_idle_broker_lets_go_of_the_last_ring_that_it_ran(first, broker):
-    until(lambda: not leaks.maps(broker.pid))
+    until(lambda: not leaks.maps(broker))
     before = leaks.census(broker)
     with Peer(broker.socket_path).hello() as peer:
         ring = peer.open("picky")
         ring.write(0, first)
         peer.ask(*ring.infer(1))
         assert peer.ask(7, 2, ring.number) == [71, 2, ring.number]
-        until(lambda: not leaks.maps(broker.pid))
+        until(lambda: not leaks.maps(broker))
     leaks.assert_back_to(before, broker)
 
 

@@ -33,9 +33,9 @@ class Convolution(torch.nn.Sequential):
         )
 
 
-def private_bytes(pid):
-    """Anonymous memory: not files, not shared memory."""
-    status = Path(f"/proc/{pid}/status").read_text()
+def private_bytes(broker):
+    """Anonymous memory of the worker: not files, not shared memory."""
+    status = Path(f"/proc/{broker.worker_pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
 
@@ -51,6 +51,6 @@ def test_memory_finds_its_level_over_500_shapes():
                 for height, width in sizes:
                     mask = model(np.ones((1, 3, height, width), np.float32))
                     assert mask.shape == (1, 2, height, width)
-                levels.append(private_bytes(broker.pid))
+                levels.append(private_bytes(broker))
         assert broker.status()["models"]["conv"]["results"] == 3 * SHAPES
     assert levels[2] <= 1.05 * levels[0], levels

@@ -19,12 +19,11 @@ from tempfile import TemporaryDirectory
 import msgpack
 
 from broker.batcher import Batcher
-from broker.catalog import Catalog
 from broker.engine import models
 from broker.engine.config import ModelConfig
 from broker.handshake import Handshake
 from broker.session import Session, SessionContext
-from broker.stats import ModelStats, Stats
+from broker.stats import Stats
 from broker.worker import Worker
 from ringbuf.segment import SHM_DIR, SegmentStore
 from ringbuf.wire.messages import Limits
@@ -33,10 +32,11 @@ from tests.conformance.vectors import load
 from tests.fuzz import oracle
 from tests.fuzz.conversation import Client
 from tests.fuzz.generator import Generator
+from tests.unit.broker.parts import Keeper, catalog_of
 
 LIMITS = {"frame_bytes": 65536, "segment_bytes": 2**18, "slots": 32, "rings": 2}
 SENDS_BETWEEN_RUNS = (0, 1, 1, 2, 3, 6)
-# What no single fault of a frame brings about here: time, memory, and the models' own failures.
+# What no single fault of a frame brings about here: time, memory, other processes, and the models' own failures.
 NEEDS_MORE_THAN_A_FRAME = {
     "HANDSHAKE_TIMEOUT",
     "SHM_FULL",
@@ -47,6 +47,10 @@ NEEDS_MORE_THAN_A_FRAME = {
     "OUTPUT_TOO_LARGE",
     "UNIFORM_MISMATCH",
     "INVALID_BOOL",
+    "WRONG_POOL",
+    "EXECUTION_TIMEOUT",
+    "SIGNATURE_CHANGED",
+    "PEER_REFUSED",
 }
 
 
@@ -70,14 +74,15 @@ class Fuzzer:
         self._count = count
         self._random = random.Random(seed)
         self._now_ns = 10**9
-        self._numbers = itertools.count(1)
         loaded = [
             models.load(ModelConfig(name=name, source=source, max_batch=reference_models.MAX_BATCH), threads=1)
             for name, source in reference_models.SOURCES.items()
         ]
-        stats = Stats(models={model.name: ModelStats() for model in loaded})
+        stats = Stats(models=len(loaded))
         self._batcher = Batcher()
-        self._context = SessionContext(Catalog(loaded), self._batcher, stats, Limits(**LIMITS), 4, store.create)
+        self._keeper = Keeper(store.create)
+        catalog = catalog_of(loaded)
+        self._context = SessionContext(catalog, self._batcher, stats, Limits(**LIMITS), 4, self._keeper)
         self._worker = Worker(self, self._batcher, stats, self._clock_ns)
         described = load("vectors/sessions.json")["models"]
         self._models = {
@@ -158,7 +163,7 @@ class Fuzzer:
             self._end()
 
     def _welcome(self, handshake, hello):
-        handshake.connection.become(Session(next(self._numbers), hello, self._context, self._now_ns))
+        handshake.connection.become(self._keeper.begin(self._context, hello, self._now_ns))
 
     def _note(self, frame):
         self.frames += 1
@@ -177,7 +182,8 @@ class Fuzzer:
 
     def _check_welcome(self, answer):
         assert answer[:3] == [65, 1, 0], answer
-        assert answer[4:] == [None, answer[5], LIMITS, 0, 1, {}], answer
+        assert answer[4:] == [answer[4], answer[5], LIMITS, 0, 1, {"pool": "default"}], answer
+        assert len(answer[4]) == 32, answer
 
     def _expect(self, data):
         message, codes = self._judge(data)

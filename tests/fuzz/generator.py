@@ -63,7 +63,7 @@ class Generator:
         major = 1
         if chance < 0.02:
             options = {
-                "segments": self.random.choice((None, [], ["path"], ["fd"])),
+                "segments": self.random.choice((None, [], ["path"], ["file"], ["path", "fd"])),
                 "pool": self.random.choice((None, "default", "gpu")),
                 "resume": self.random.choice((None, "t")),
                 "later": nested(12),

@@ -108,12 +108,12 @@ def judge_hello(message):
     codes = set()
     if major != 1:
         codes.add(1005)
-    if options.get("segments") is not None and "path" not in options["segments"]:
+    if options.get("segments") is not None and not {"path", "fd"} & set(options["segments"]):
         codes.add(6003)
     if options.get("pool") not in (None, "default"):
         codes.add(3006)
     if options.get("resume") is not None:
-        codes.add(6003)
+        codes.add(6005)
     return codes
 
 

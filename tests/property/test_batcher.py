@@ -60,6 +60,7 @@ class BatcherMachine(RuleBasedStateMachine):
     def begin(self, models):
         self.batcher = Batcher()
         self.rings = [Rows(number, models[number % len(models)]) for number in range(RINGS)]
+        self.canaries = {id(model): model._replace() for model in models}
         self.waiting = []
         self.running = []
         self.answers = {}
@@ -76,15 +77,18 @@ class BatcherMachine(RuleBasedStateMachine):
         slot=st.integers(0, SLOTS - 1),
         rows=st.integers(1, 3),
         form=st.sampled_from([FULL, FULL, FULL, SHORT]),
+        is_canary=st.sampled_from([False, False, True]),
         patience_ns=st.none() | st.integers(0, 3),
     )
-    def add(self, number, slot, rows, form, patience_ns):
+    def add(self, number, slot, rows, form, is_canary, patience_ns):
         ring = self.rings[number]
         rows = min(rows, ring.max_batch)
         if slot + rows > ring.slots or ring.owned & set(range(slot, slot + rows)):
             return
         deadline_ns = None if patience_ns is None else self.now_ns + patience_ns
-        request = Request(None, ring, self.count, slot, rows, form, deadline_ns, self.now_ns, None)
+        request = Request(None, ring, self.count, slot, rows, form, deadline_ns, self.now_ns, None, ring.model)
+        if is_canary:
+            request.model = self.canaries[id(ring.model)]
         self.count += 1
         self.batcher.add(request)
         self.waiting.append(request)
@@ -148,6 +152,7 @@ class BatcherMachine(RuleBasedStateMachine):
         for request in batch.requests:
             assert request.slot == slot, "the rows of a batch are adjacent"
             assert request.form == batch.form
+            assert request.model is batch.model
             assert request.deadline_ns is None or request.deadline_ns > self.now_ns
             slot += request.rows
         assert slot == batch.slot + batch.rows
@@ -158,7 +163,7 @@ class BatcherMachine(RuleBasedStateMachine):
         in_time = [r for r in before if r.ring is batch.ring and (r.deadline_ns is None or r.deadline_ns > self.now_ns)]
         assert in_time[0] in batch.requests, "the ring's oldest request runs first"
         taken = [request for run in runs for request in run.requests]
-        left = [r for r in in_time if r not in taken and r.form == batch.form]
+        left = [r for r in in_time if r not in taken and r.form == batch.form and r.model is batch.model]
         room = batch.ring.max_batch - batch.rows
         ends = {batch.slot + batch.rows}
         joined = [r for r in left if r.slot in ends or r.slot + r.rows == batch.slot]
@@ -169,6 +174,7 @@ class BatcherMachine(RuleBasedStateMachine):
         for run in batch.gathered:
             assert batch.ring.model.gathers
             assert run.ring.model is batch.ring.model
+            assert run.model is batch.model
             assert (run.form or run.ring.full_form) == (batch.form or batch.ring.full_form)
             assert not run.gathered
             rows += run.rows
@@ -237,7 +243,7 @@ def test_requests_that_are_adjacent_run_together_in_any_order_of_arrival(order, 
     batcher = Batcher()
     ring = Rows(0, Policy(0, max_batch))
     for slot in order:
-        batcher.add(Request(None, ring, slot, slot, 1, FULL, None, 0, None))
+        batcher.add(Request(None, ring, slot, slot, 1, FULL, None, 0, None, ring.model))
     batch = batcher.start(0)
     assert batch.rows == max_batch
     assert batch.slot <= order[0] < batch.slot + batch.rows
@@ -249,7 +255,7 @@ def test_a_model_that_gathers_runs_rows_of_all_its_rings_together():
     rings = [Rows(number, model) for number in range(3)] + [Rows(3, other)]
     for ring in rings:
         for slot in (0, 5, 6):
-            batcher.add(Request(None, ring, slot, slot, 1, FULL, None, 0, None))
+            batcher.add(Request(None, ring, slot, slot, 1, FULL, None, 0, None, ring.model))
     batch = batcher.start(0)
     spans = [(run.ring.number, run.slot, run.rows) for run in (batch, *batch.gathered)]
     assert spans == [(0, 0, 1), (1, 0, 1), (1, 5, 2), (2, 0, 1), (2, 5, 2), (0, 5, 1)]
@@ -258,13 +264,13 @@ def test_a_model_that_gathers_runs_rows_of_all_its_rings_together():
 def test_a_request_waits_for_others_as_long_as_its_model_lets_it():
     batcher = Batcher()
     ring = Rows(0, Policy(0, 2, max_queue_delay_ns=100))
-    batcher.add(Request(None, ring, 0, 0, 1, FULL, None, 1000, None))
+    batcher.add(Request(None, ring, 0, 0, 1, FULL, None, 1000, None, ring.model))
     assert batcher.due_ns() == 1100
     assert batcher.start(1099) is None
     assert batcher.start(1100).rows == 1
-    batcher.add(Request(None, ring, 1, 1, 1, FULL, 1250, 1200, None))
+    batcher.add(Request(None, ring, 1, 1, 1, FULL, 1250, 1200, None, ring.model))
     assert batcher.due_ns() == 1225, "not longer than half of what its deadline leaves"
-    batcher.add(Request(None, ring, 2, 2, 1, FULL, None, 1201, None))
+    batcher.add(Request(None, ring, 2, 2, 1, FULL, None, 1201, None, ring.model))
     assert batcher.start(1202).rows == 2, "a whole batch waits for nobody"
     assert batcher.due_ns() is None
 
@@ -274,7 +280,7 @@ def test_a_gathered_batch_takes_what_is_of_its_form_wherever_it_stands():
     ring = Rows(0, Policy(0, 4, gathers=True))
     forms = [FULL, SHORT, SHORT, FULL, SHORT, FULL, FULL, FULL]
     for slot, form in enumerate(forms):
-        batcher.add(Request(None, ring, slot, slot, 1, form, None, 0, None))
+        batcher.add(Request(None, ring, slot, slot, 1, form, None, 0, None, ring.model))
     batch = batcher.start(0)
     assert [(run.slot, run.rows) for run in (batch, *batch.gathered)] == [(0, 1), (3, 1), (5, 2)]
     batch = batcher.start(0)

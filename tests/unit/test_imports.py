@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 CLIENT = ROOT / "clients" / "python"
+SUPERVISOR = ("broker.supervisor",)
 OURS = ("ringbuf", "broker", "ringbroker")
 CLOCKS = {"time", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "time_ns", "clock_gettime_ns"}
 CLOCK_METHODS = {"now", "utcnow", "today"}
@@ -47,9 +48,11 @@ def is_allowed(module, imported):
     if is_in(imported, "torch"):
         return is_in(module, "broker.engine", "broker.demo")
     if is_in(imported, "socket", "socketserver", "asyncio"):
-        return is_in(module, "broker.loop", "broker.listener", "broker.admin", "ringbroker")
+        return is_in(
+            module, "broker.loop", "broker.listener", "broker.admin", "broker.control", *SUPERVISOR, "ringbroker"
+        )
     if is_in(imported, "time"):
-        return is_in(module, "broker.supervisor", "broker.cli", "ringbroker")
+        return is_in(module, *SUPERVISOR, "broker.worker_process", "broker.cli", "ringbroker")
     return not is_in(imported, "multiprocessing", "spec", "tests", "bench")
 
 

@@ -24,7 +24,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -65,6 +65,8 @@ class PreparedPackage:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
     state: str | None = None
+
+    survives_fork: ClassVar[bool] = True
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """Load the library; raises `RingbrokerError` MODEL_INVALID. See `plan.Prepared.bind`."""

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import importlib
-import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple, cast
 
-from broker.engine.config import ModelConfig
+from broker.engine.config import ModelConfig, is_factory
 from broker.engine.formats import aotinductor, exported, pickled, python, torchscript
 from broker.engine.formats.weights import is_safetensors
 from broker.engine.plan import Prepared
 from ringbuf.errors import Code, RingbrokerError
 
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _ZIP_MAGIC = b"PK\x03\x04"
 _SUPPORTED = (
     "an exported program (.pt2), TorchScript (.pt, .jit), an AOTInductor package (.pt2), ONNX (.onnx), a pickled "
@@ -46,7 +44,7 @@ def prepare(config: ModelConfig) -> Prepared:
     Raises `RingbrokerError`, with a code that spec/errors.json marks `load`.
     """
     path = Path(config.source)
-    if _FACTORY.fullmatch(config.source) and not path.exists():
+    if is_factory(config.source):
         python.import_from_here()
         return python.prepare(config)
     file = _look(path)

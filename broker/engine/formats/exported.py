@@ -19,7 +19,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.export import ExportedProgram
@@ -58,6 +58,8 @@ class PreparedProgram:
     state: str | None
     copied_because: str | None
     """Why nothing is tried in place; None where it is."""
+
+    survives_fork: ClassVar[bool] = True
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """See `plan.Prepared.bind`; raises `RingbrokerError` SIGNATURE_INVALID where sizes are bound to one another in

@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -38,6 +38,8 @@ class PreparedOnnx:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()  # it does not say what its open dims depend on
     state: str | None = None
+
+    survives_fork: ClassVar[bool] = False  # a session has threads of its own
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """See `plan.Prepared.bind`; raises `RingbrokerError` MODEL_INVALID for what ONNX Runtime cannot load."""

@@ -21,7 +21,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -47,6 +47,8 @@ class PreparedCallable:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     computed_dims: frozenset[str] = frozenset()
     state: str | None = None
+
+    survives_fork: ClassVar[bool] = True
 
     def bind(self, threads: int, device: str, probe: Probe) -> Plan:
         """See `plan.Prepared.bind`."""

@@ -21,7 +21,8 @@ type Broker struct {
 	listener net.Listener // nil while stopped
 	links    map[*link]struct{}
 	ends     sync.WaitGroup
-	sessions uint64
+	count    uint64              // of sessions
+	sessions map[string]*session // by token
 	faults   faults
 }
 
@@ -51,7 +52,8 @@ func Serve(models ...Model) (*Broker, error) {
 }
 
 func newBroker(path string, models []Model) *Broker {
-	return &Broker{path: path, models: models, handshake: 5 * time.Second, links: make(map[*link]struct{})}
+	return &Broker{path: path, models: models, handshake: 5 * time.Second, links: make(map[*link]struct{}),
+		sessions: make(map[string]*session)}
 }
 
 // Path is the broker's socket.
@@ -88,6 +90,7 @@ func (b *Broker) Stop() {
 	b.Disconnect()
 	b.resume()
 	b.ends.Wait()
+	b.Forget()
 	os.RemoveAll(filepath.Dir(b.path))
 }
 
@@ -112,20 +115,11 @@ func (b *Broker) accept(listener net.Listener) {
 	}
 }
 
-func (b *Broker) model(name string) *Model {
-	for i := range b.models {
-		if b.models[i].Name == name {
-			return &b.models[i]
-		}
-	}
-	return nil
-}
-
 func (b *Broker) nextSession() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.sessions++
-	return b.sessions
+	b.count++
+	return b.count
 }
 
 // now is the broker's monotonic clock.

@@ -17,6 +17,7 @@ type faults struct {
 	skew     time.Duration
 	spin     time.Duration
 	requests int
+	resumes  int
 }
 
 // all is every connection.
@@ -106,17 +107,25 @@ func (b *Broker) waitToRead() {
 	}
 }
 
-// Disconnect closes every connection, as a broker that dies does. The next one is served.
-func (b *Broker) Disconnect() {
+// Disconnect ends every connection, as a worker that dies does: its requests are lost, and its sessions may be taken
+// up.
+func (b *Broker) Disconnect() { b.EndWorker(0) }
+
+// EndWorker is Disconnect for a reason, such as EXECUTION_TIMEOUT, that clients are told when they come back.
+func (b *Broker) EndWorker(code ringbroker.Code) {
 	for _, l := range b.all() {
+		l.mu.Lock()
+		l.resumable, l.lost = true, code
+		l.mu.Unlock()
 		l.connection.Close()
 	}
 }
 
-// GoAway tells every client that its connection will be closed.
+// GoAway tells every client that its connection will be closed, and that its session may be taken up by another.
 func (b *Broker) GoAway(reason string) {
 	for _, l := range b.all() {
 		l.mu.Lock()
+		l.resumable = true
 		l.reply(&wire.GoAway{Reason: reason, GraceMS: 1000})
 		l.flush()
 		l.mu.Unlock()
@@ -171,6 +180,13 @@ func (b *Broker) Requests() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.faults.requests
+}
+
+// Resumes is how many sessions have been taken up.
+func (b *Broker) Resumes() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.faults.resumes
 }
 
 // Connections is how many connections there are.

@@ -22,7 +22,7 @@ type link struct {
 }
 
 func newLink(b *Broker, connection *net.UnixConn) *link {
-	s := &session{broker: b, rings: make(map[uint64]*ring), held: b.faults.held}
+	s := &session{broker: b, models: b.models, rings: make(map[uint64]*ring), held: b.faults.held, over: make(chan struct{})}
 	return &link{session: s, connection: connection, stream: wire.NewStream(), decoder: wire.NewClientDecoder()}
 }
 
@@ -119,14 +119,21 @@ func (l *link) flush() bool {
 		return true
 	}
 	l.connection.SetWriteDeadline(time.Now().Add(10 * time.Second))
-	_, err := l.connection.Write(l.out)
-	l.out = l.out[:0]
-	return err == nil
+	out, rights := l.out, syscall.UnixRights(l.descriptors...)
+	for len(out) > 0 {
+		n, _, err := l.connection.WriteMsgUnix(out, rights, nil)
+		if err != nil {
+			break
+		}
+		out, rights = out[n:], nil
+	}
+	l.out, l.descriptors = l.out[:0], nil
+	return len(out) == 0
 }
 
 func (l *link) forget() {
 	l.connection.Close()
-	l.freeAll()
+	l.leave()
 	l.broker.mu.Lock()
 	delete(l.broker.links, l)
 	l.broker.mu.Unlock()

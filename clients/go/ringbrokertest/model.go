@@ -12,11 +12,13 @@ import (
 type Model struct {
 	Name     string
 	Version  string // "" is "1"
+	Pool     string // "" is "default"
 	Inputs   []Tensor
 	Outputs  []Tensor
 	Dims     map[string]int // the largest size of each dynamic dim but the batch's; 0 leaves it to the client, save an open one
 	Uniform  []string       // inputs without a batch axis, whose rows are equal in a request: see Batch.Rows
 	MaxBatch int            // the most rows of one run; 0 is 8
+	Stateful bool           // clients are told not to send a lost request again
 	// Run fills a batch's outputs. Its error is answered as MODEL_FAILED, with the error's type as the text; a
 	// *ringbroker.Error with its own code. It may block, and blocks its connection, as the broker's own models do.
 	Run func(*Batch) error
@@ -90,6 +92,13 @@ func (m *Model) maxBatch() int {
 	return m.MaxBatch
 }
 
+func (m *Model) pool() string {
+	if m.Pool == "" {
+		return "default"
+	}
+	return m.Pool
+}
+
 // isBatched says whether requests of several rows can be run: every tensor has a batch axis, or is a uniform input.
 func (m *Model) isBatched() bool {
 	alone := func(t Tensor) bool { return t.BatchAxis < 0 && !slices.Contains(m.Uniform, t.Name) }
@@ -102,7 +111,7 @@ func (m *Model) describe() wire.Model {
 		dims[name] = wire.Opt[uint64]{Value: uint64(maximum), Set: maximum > 0}
 	}
 	signature := wire.Signature{Inputs: describeTensors(m.Inputs), Outputs: describeTensors(m.Outputs), Dims: dims}
-	return wire.Model{Name: m.Name, Versions: []string{m.version()}, Pool: "default", Signature: signature}
+	return wire.Model{Name: m.Name, Versions: []string{m.version()}, Pool: m.pool(), Signature: signature}
 }
 
 func describeTensors(tensors []Tensor) []wire.Tensor {

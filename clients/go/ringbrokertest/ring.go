@@ -54,9 +54,12 @@ func (p *plane) descriptor(slot, rows uint64, dims map[string]uint64) wire.Descr
 
 // open makes the ring that an OPEN asks for, or says why not.
 func (s *session) open(m *wire.Open) (*ring, *refusal) {
-	model := s.broker.model(m.Model)
+	model := s.model(m.Model)
 	if model == nil {
 		return nil, newRefusal(ringbroker.CodeUnknownModel, "model", "there is no such model")
+	}
+	if model.pool() != s.pool {
+		return nil, newRefusal(ringbroker.CodeWrongPool, "model", "the model is in another pool")
 	}
 	if m.Version.Set && m.Version.Value != model.version() {
 		return nil, newRefusal(ringbroker.CodeUnknownVersion, "version", "the model has no such version")
@@ -79,11 +82,11 @@ func (s *session) open(m *wire.Open) (*ring, *refusal) {
 	if !model.isBatched() {
 		r.maxRows = 1
 	}
-	return r, r.place(dims)
+	return r, r.place(dims, s.kind)
 }
 
 // place lays the ring's planes out and makes its segment.
-func (r *ring) place(dims map[string]uint64) *refusal {
+func (r *ring) place(dims map[string]uint64, kind string) *refusal {
 	var planes []wire.Plane
 	for _, side := range []struct {
 		direction string
@@ -112,7 +115,7 @@ func (r *ring) place(dims map[string]uint64) *refusal {
 		r.planes[i].wire = planes[i]
 	}
 	var err error
-	if r.segment, err = newSegment(bytes); err != nil {
+	if r.segment, err = newSegment(bytes, kind); err != nil {
 		return newRefusal(ringbroker.CodeSHMFull, "", "there is no room for the ring")
 	}
 	return nil
@@ -143,7 +146,11 @@ func (m *Model) maxima(asked map[string]uint64) (map[string]uint64, *refusal) {
 
 func (r *ring) describe(id uint64) *wire.Ring {
 	m := &wire.Ring{ID: id, Ring: r.number, Slots: r.slots, MaxRows: r.maxRows, Version: r.model.version()}
-	m.Segment = wire.Segment{Kind: "path", Path: r.path, Bytes: uint64(len(r.memory))}
+	m.Segment = wire.Segment{Kind: "fd", Bytes: uint64(len(r.memory))}
+	if r.path != "" {
+		m.Segment.Kind, m.Segment.Path = "path", wire.Some(r.path)
+	}
+	m.Options.Stateful = wire.Opt[bool]{Value: true, Set: r.model.Stateful}
 	for i := range r.planes {
 		m.Planes = append(m.Planes, r.planes[i].wire)
 	}

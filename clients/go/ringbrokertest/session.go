@@ -20,16 +20,25 @@ const (
 // session is one connection's state: messages in, messages out, and no socket.
 type session struct {
 	broker *Broker
+	models []Model
+	over   chan struct{} // closed with the connection
 
-	mu       sync.Mutex
-	welcomed bool
-	ended    bool // nothing more is read or answered
-	rings    map[uint64]*ring
-	count    uint64     // of rings opened
-	queue    []*request // not begun
-	held     bool
-	encoder  wire.Encoder
-	out      []byte // frames to be sent
+	mu          sync.Mutex
+	number      uint64
+	token       string
+	pool        string
+	kind        string          // of its segments
+	resumable   bool            // its connection was lost, or sent away
+	lost        ringbroker.Code // and why
+	welcomed    bool
+	ended       bool // nothing more is read or answered
+	rings       map[uint64]*ring
+	count       uint64     // of rings opened
+	queue       []*request // not begun
+	held        bool
+	encoder     wire.Encoder
+	out         []byte // frames to be sent
+	descriptors []int  // of segments, to be sent with them
 }
 
 // handle takes a message. Only what it appends to out happens.
@@ -59,27 +68,77 @@ func (s *session) handle(m wire.Message) {
 }
 
 func (s *session) greet(m *wire.Hello) {
-	segments, pool := m.Options.Segments, m.Options.Pool
+	pool := m.Options.Pool
+	s.kind = kindOf(m.Options.Segments)
 	switch {
 	case m.Major != 1:
 		s.end(ringbroker.CodeVersionUnsupported, "major", "this broker speaks version 1")
-	case segments.Set && !slices.Contains(segments.Value, "path"):
-		s.end(ringbroker.CodeNotSupported, "options.segments", "this broker has segments with a path only")
-	case pool.Set && pool.Value != "default":
+	case s.kind == "":
+		s.end(ringbroker.CodeNotSupported, "options.segments", "the kinds of segment are path and fd")
+	case pool.Set && !s.hasPool(pool.Value):
 		s.end(ringbroker.CodeUnknownPool, "options.pool", "there is no such pool")
-	case m.Options.Resume.Set:
-		s.end(ringbroker.CodeNotSupported, "options.resume", "this broker gives no resume tokens")
 	default:
-		s.welcomed = true
-		s.reply(&wire.Welcome{
-			Major: 1, Minor: 0, Session: s.broker.nextSession(), ClockNS: s.broker.now(), Worker: 0, Workers: 1,
-			Limits: wire.Limits{FrameBytes: wire.MaxPayload, SegmentBytes: maxSegmentBytes, Slots: maxSlots, Rings: maxRings},
-		})
+		s.welcome(m)
 	}
 }
 
+// kindOf is the first kind of segment that the broker knows, or "".
+func kindOf(asked wire.Opt[[]string]) string {
+	if !asked.Set {
+		return "path"
+	}
+	for _, kind := range asked.Value {
+		if kind == "path" || kind == "fd" {
+			return kind
+		}
+	}
+	return ""
+}
+
+func (s *session) welcome(m *wire.Hello) {
+	s.pool = m.Options.Pool.Value
+	if !m.Options.Pool.Set {
+		s.pool = s.firstPool()
+	}
+	rings, lost, ok := s.begin(m.Options.Resume)
+	if !ok {
+		s.end(ringbroker.CodeResumeRefused, "options.resume", "no session waits for this token")
+		return
+	}
+	s.welcomed = true
+	s.reply(&wire.Welcome{
+		Major: 1, Minor: 0, Session: s.number, ResumeToken: wire.Some(s.token), ClockNS: s.broker.now(), Worker: 0, Workers: 1,
+		Limits: wire.Limits{FrameBytes: wire.MaxPayload, SegmentBytes: maxSegmentBytes, Slots: maxSlots, Rings: maxRings},
+		Options: wire.WelcomeOptions{
+			Pool: wire.Some(s.pool), Rings: wire.Opt[[]wire.RingState]{Value: rings, Set: m.Options.Resume.Set},
+			Lost: wire.Opt[uint16]{Value: uint16(lost), Set: lost != 0},
+		},
+	})
+}
+
+// firstPool is the pool of a client that asks for none.
+func (s *session) firstPool() string {
+	if len(s.models) == 0 {
+		return "default"
+	}
+	return s.models[0].pool()
+}
+
+func (s *session) hasPool(name string) bool {
+	return name == s.firstPool() || slices.ContainsFunc(s.models, func(m Model) bool { return m.pool() == name })
+}
+
+func (s *session) model(name string) *Model {
+	for i := range s.models {
+		if s.models[i].Name == name {
+			return &s.models[i]
+		}
+	}
+	return nil
+}
+
 func (s *session) list(m *wire.List) {
-	all := s.broker.models
+	all := s.models
 	begin := min(m.Page, uint64(len(all)))
 	end := min(begin+modelsPerPage, uint64(len(all)))
 	answer := &wire.Models{ID: m.ID}
@@ -101,6 +160,9 @@ func (s *session) answerOpen(m *wire.Open) {
 	s.count++
 	r.number = s.count
 	s.rings[r.number] = r
+	if r.path == "" {
+		s.descriptors = append(s.descriptors, r.descriptor)
+	}
 	s.reply(r.describe(m.ID))
 }
 
@@ -110,7 +172,7 @@ func (s *session) attach(m *wire.Attached) {
 		s.end(ringbroker.CodeUnexpectedMessage, "ring", "an ATTACHED that no ring waits for")
 		return
 	}
-	r.unlink()
+	r.release()
 	r.attached = true
 	if m.Code != 0 {
 		s.free(r)
@@ -131,16 +193,6 @@ func (s *session) close(m *wire.Close) {
 func (s *session) free(r *ring) {
 	delete(s.rings, r.number)
 	r.free()
-}
-
-// freeAll ends the session's rings with it.
-func (s *session) freeAll() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ended = true
-	for _, r := range s.rings {
-		s.free(r)
-	}
 }
 
 // end answers what is wrong with the protocol and ends the session. What waits is dropped.

@@ -22,6 +22,7 @@ None, and `is_retryable`. The classes:
       ModelError                3xxx
         UnknownModel
         UnknownVersion
+        WrongPool             the model was moved to another pool just now
       CapacityError             4xxx
         Timeout                 also a TimeoutError: the call's own time was up
           DeadlineExceeded      the broker's word for it
@@ -31,11 +32,15 @@ None, and `is_retryable`. The classes:
       ExecutionError            5xxx
         ModelFailed             the model raised
         OutputTooLarge          an output did not fit into its plane: `needed_bytes`
+        ExecutionTimeout        the model ran for too long, and its worker was ended
       LifecycleError            6xxx
         BrokerLost              also a ConnectionError; retryable, the next call connects again
         ClientClosed
         NotSupported
         BadAnswer               the broker broke the protocol; the connection was closed
+        ResumeRefused           seen by no caller: the client connects anew
+        SignatureChanged        the lease's model has another signature now; acquire a new lease
+        PeerRefused             the broker does not serve this process's user
 """
 
 from ringbroker.client import Client, connect
@@ -50,6 +55,7 @@ from ringbroker.errors import (
     DeadlineExceeded,
     Error,
     ExecutionError,
+    ExecutionTimeout,
     LeaseBusy,
     LeaseReleased,
     LifecycleError,
@@ -57,16 +63,21 @@ from ringbroker.errors import (
     ModelFailed,
     NotSupported,
     OutputTooLarge,
+    PeerRefused,
     ProtocolError,
+    ResumeRefused,
     RingError,
     ShmFull,
+    SignatureChanged,
     Timeout,
     TooManyRows,
     UnknownModel,
     UnknownVersion,
+    WrongPool,
 )
-from ringbroker.lease import Lease, Result
+from ringbroker.lease import Lease
 from ringbroker.model import Model
+from ringbroker.result import Result
 from ringbuf.errors import Code
 
 __all__ = [
@@ -82,6 +93,7 @@ __all__ = [
     "DeadlineExceeded",
     "Error",
     "ExecutionError",
+    "ExecutionTimeout",
     "Lease",
     "LeaseBusy",
     "LeaseReleased",
@@ -91,14 +103,18 @@ __all__ = [
     "ModelFailed",
     "NotSupported",
     "OutputTooLarge",
+    "PeerRefused",
     "ProtocolError",
     "Result",
+    "ResumeRefused",
     "RingError",
     "ShmFull",
+    "SignatureChanged",
     "Timeout",
     "TooManyRows",
     "UnknownModel",
     "UnknownVersion",
+    "WrongPool",
     "connect",
 ]
 

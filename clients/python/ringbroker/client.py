@@ -1,4 +1,4 @@
-"""The client: one connection to a broker, made again when it is lost, and what was opened on it (spec section 4)."""
+"""The client: its connections to a broker, by pool, and what it asks of the broker as a whole (spec sections 4, 5)."""
 
 from __future__ import annotations
 
@@ -11,46 +11,42 @@ from types import TracebackType
 from typing import Literal
 
 from ringbroker.call import deadline_after
-from ringbroker.connection import Connection
-from ringbroker.dial import STARTING, Backoff, dial, unreachable
-from ringbroker.errors import BrokerLost, Error, error_of
+from ringbroker.errors import Error, error_of
+from ringbroker.facts import OpenRequest
+from ringbroker.link import Link
 from ringbroker.model import Model
-from ringbuf.address import default_socket_path
+from ringbroker.settings import CLIENT_NAME, TIMEOUT_S, SegmentKind, Settings, socket_path, spin_ns
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 from ringbuf.wire.messages import Model as ModelInfo
 
-TIMEOUT_S = 10.0  # a broker that loads its models is up in a few seconds; one that is not there is noticed soon enough
 MAX_PAGES = 4096  # where a listing is taken for one without end (spec section 5)
-AUTO_SPIN_US = 100  # a round trip takes 10 to 50 us beside the model; longer waits are worth a sleep
 
 
 class Client:
-    """A connection to the broker, safe to share between threads; made by `connect`.
+    """Connections to the broker, safe to share between threads; made by `connect`.
 
     Not across a fork: connect in the child. (Both would read one stream.)
     """
 
-    def __init__(self, path: str, timeout: float, spin_ns: int, name: str, pool: str | None) -> None:
+    def __init__(self, settings: Settings, pool: str | None) -> None:
         """Connect; see `connect`."""
-        self.path = path
-        self.timeout = timeout
-        self._spin_ns = spin_ns
-        self._name = name
-        self._pool = pool
-        self._connecting = threading.Lock()
-        self._connection: Connection | None = None
-        self._models: set[Model] = set()
+        self._settings = settings
+        self._linking = threading.Lock()
         self._is_closed = False
-        self._connect(deadline_after(timeout))
+        self._links = [Link(settings, pool, deadline_after(settings.timeout))]
+
+    @property
+    def path(self) -> str:
+        """The broker's socket."""
+        return self._settings.path
 
     def models(self, timeout: float | None = None) -> list[ModelInfo]:
-        """List what the broker serves: `name`, `versions`, `pool`, and `signature` (see `Model.signature`).
+        """List what all pools serve: `name`, `versions`, `pool`, and `signature` (see `Model.signature`).
 
         Raises Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
-        deadline_ns = self._deadline(timeout)
-        return self._list_models(self._connect(deadline_ns), deadline_ns)
+        return self._list_models(self._deadline(timeout))
 
     def open(
         self,
@@ -58,21 +54,22 @@ class Client:
         slots: int = 0,
         version: str | None = None,
         maxima: Mapping[str, int] | None = None,
+        repost: bool | None = None,
         timeout: float | None = None,
     ) -> Model:
-        """Open a ring of `slots` rows of a model; 0 leaves their number to the broker.
+        """Open a ring of `slots` rows of a model on each connection; 0 leaves their number to the broker.
 
-        `maxima` gives the largest size that each dynamic dim will have, for those without a maximum of the model's
-        (see `signature.dims`), and for others where smaller rows will do, those of outputs included.
+        A model of another pool than the client's gets connections of its own. `version` is the only one that answers
+        then. `maxima` gives the largest size that each dynamic dim will have, for those without a maximum of the
+        model's (see `signature.dims`), and for others where smaller rows will do, those of outputs included. `repost`:
+        see `connect`; left out, the client's.
 
         Raises UnknownModel, UnknownVersion, other ModelErrors for `maxima`, ShmFull and other CapacityErrors,
         AttachFailed, Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
-        opened = Model(self, model, version, slots, maxima or {}, self._deadline(timeout))
-        with self._connecting:
-            if not self._is_closed:
-                self._models.add(opened)
-        return opened
+        reposts = self._settings.repost if repost is None else repost
+        request = OpenRequest(model, version, slots, dict(maxima or {}), reposts)
+        return Model(self, request, self._deadline(timeout))
 
     def ping(self, timeout: float | None = None) -> float:
         """Ask for a sign of life; returns the seconds until it came, the batch in progress included.
@@ -80,26 +77,21 @@ class Client:
         Raises Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
         deadline_ns = self._deadline(timeout)
-        connection = self._connect(deadline_ns)
+        self._links[0].connect(deadline_ns)
         asked_ns = monotonic_ns()
-        connection.ask(messages.Ping, messages.Pong, deadline_ns)
+        self._links[0].ask(messages.Ping, messages.Pong, deadline_ns)
         return (monotonic_ns() - asked_ns) / 1e9
 
     def close(self) -> None:
-        """Close the connection, at once; every call in flight raises ClientClosed. Idempotent.
+        """Close the connections, at once; every call in flight raises ClientClosed. Idempotent.
 
         The broker frees what was held here when it reads of the end.
 
         Arrays that were handed out stay mapped as long as they live, but nobody answers for what is in them.
         """
-        with self._connecting:
-            self._is_closed = True
-            connection, self._connection = self._connection, None
-            models, self._models = self._models, set()
-        for model in models:
-            model._mark_closed()
-        if connection is not None:
-            connection.end(error_of(Code.CLIENT_CLOSED, "the client was closed"))
+        self._is_closed = True
+        for link in self._links:
+            link.close(_closed())
 
     def __enter__(self) -> Client:
         return self
@@ -111,33 +103,28 @@ class Client:
 
     # For Model ------------------------------------------------------------------------------------------------------
 
-    def _connect(self, deadline_ns: int) -> Connection:
-        """Return the live connection, or make one, trying until `deadline_ns` while the broker is not there.
-
-        Raises BrokerLost, ClientClosed, or what the broker answers to HELLO.
-        """
-        connection = self._connection
-        if connection is not None and connection.error is None:
-            return connection
-        if not self._connecting.acquire(timeout=max(0.0, (deadline_ns - monotonic_ns()) / 1e9)):
-            raise error_of(Code.BROKER_LOST, "another thread is still connecting")
+    def _link(self, pool: str | None, index: int, deadline_ns: int) -> Link:
+        """The link number `index` to a pool, made where there is none yet; any pool, where it is None."""
+        if not self._linking.acquire(timeout=max(0.0, (deadline_ns - monotonic_ns()) / 1e9)):
+            raise error_of(Code.TIMEOUT, "another thread is still connecting")
         try:
-            if self._is_closed:
-                raise error_of(Code.CLIENT_CLOSED, "the client was closed")
-            if self._connection is None or self._connection.error is not None:
-                if self._connection is not None:
-                    self._connection.close_descriptors()  # where a signal handler interrupted that
-                self._connection = self._dial(deadline_ns)
-            return self._connection
+            there = [link for link in self._links if pool is None or link.session.pool in (pool, None)]
+            if index < len(there):
+                return there[index]
+            link = Link(self._settings, pool, deadline_ns)
+            self._links.append(link)
+            if self._is_closed:  # which `close` sets before it looks at the links
+                link.close(_closed())
+            return link
         finally:
-            self._connecting.release()
+            self._linking.release()
 
-    def _list_models(self, connection: Connection, deadline_ns: int) -> list[ModelInfo]:
+    def _list_models(self, deadline_ns: int) -> list[ModelInfo]:
         """All pages of LIST."""
         models: list[ModelInfo] = []
         page = 0
         for _ in range(MAX_PAGES):
-            answer = connection.ask(partial(messages.List, page=page), messages.Models, deadline_ns)
+            connection, answer = self._links[0].ask(partial(messages.List, page=page), messages.Models, deadline_ns)
             models += answer.models
             if answer.next_page is None:
                 return models
@@ -146,31 +133,12 @@ class Client:
             page = answer.next_page
         raise connection.refuse("the pages of LIST have no end", "next_page")
 
-    def _forget(self, model: Model) -> None:
-        """The model was closed by its owner."""
-        self._models.discard(model)
-
     def _deadline(self, timeout: float | None) -> int:
-        return deadline_after(self.timeout if timeout is None else timeout)
+        return deadline_after(self._settings.timeout if timeout is None else timeout)
 
-    def _dial(self, deadline_ns: int) -> Connection:
-        backoff = Backoff(deadline_ns)
-        while True:
-            try:
-                connection = Connection(dial(self.path), self._spin_ns)
-                connection.greet(self._name, self._pool, deadline_ns)
-            except STARTING as error:
-                if not backoff.pause():
-                    raise unreachable(self.path, error) from error
-            except BrokerLost:  # it went away between our connect and its WELCOME: a broker that restarts
-                if not backoff.pause():
-                    raise
-            except Error:  # some of ours are OSErrors too
-                raise
-            except OSError as error:
-                raise unreachable(self.path, error) from error
-            else:
-                return connection
+
+def _closed() -> Error:
+    return error_of(Code.CLIENT_CLOSED, "the client was closed")
 
 
 def connect(
@@ -178,8 +146,11 @@ def connect(
     *,
     timeout: float = TIMEOUT_S,
     spin: Literal["auto", "off"] | float = "auto",
-    name: str = "ringbroker-python",
+    name: str = CLIENT_NAME,
     pool: str | None = None,
+    segments: SegmentKind = "path",
+    conns: int = 1,
+    repost: bool = False,
 ) -> Client:
     """Connect to the broker on this machine, waiting up to `timeout` seconds for one that is still starting.
 
@@ -188,18 +159,13 @@ def connect(
     `timeout`: also the default of every later call but `acquire`, `infer` and the model's call.
     `spin`: how many microseconds a call looks for its answer before it sleeps; "auto" is 100 where this process may
     use more than one CPU, else none.
-    `name`: who calls, for the broker's logs. `pool`: the pool of models wanted; any, where left out.
+    `name`: who calls, for the broker's logs. `pool`: the pool of models wanted first; any, where left out.
+    `segments`: how memory is shared, "path" (a name in /dev/shm) or "fd" (a descriptor over the socket: for a client
+    that does not see the broker's /dev/shm).
+    `conns`: connections to each pool, for a pool of several workers; each has a ring of its own.
+    `repost`: send a request again, at most twice, from the same rows, where its worker was lost before the answer. It
+    may run twice then. Never done for a model that is stateful.
 
-    Raises BrokerLost where no broker answers in time, and what the broker answers to HELLO.
+    Raises BrokerLost where no broker answers in time, ValueError, and what the broker answers to HELLO.
     """
-    return Client(os.fspath(path) if path is not None else default_socket_path(), timeout, _spin_ns(spin), name, pool)
-
-
-def _spin_ns(spin: str | float) -> int:
-    if spin == "off":
-        return 0
-    if spin == "auto":
-        return AUTO_SPIN_US * 1000 if len(os.sched_getaffinity(0)) > 1 else 0
-    if isinstance(spin, str) or spin < 0:
-        raise ValueError(f"spin is 'auto', 'off' or microseconds, not {spin!r}")
-    return int(spin * 1000)
+    return Client(Settings(socket_path(path), timeout, name, segments, conns, repost, spin_ns(spin)), pool)

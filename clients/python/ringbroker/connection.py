@@ -1,4 +1,4 @@
-"""One connection to a broker: its socket, what goes out, and its end. Reading is the `Reader`'s (spec sections 2 to 4).
+"""One connection to a broker: its socket, what goes out, and its end. Reading is the `Reader`'s (spec sections 2 to 6).
 
 Sending never blocks: what the socket does not take is kept in `unsent`, and whoever reads sends it when it can. So a
 broker that waits for us to read before it reads itself is always read.
@@ -11,56 +11,70 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 from collections.abc import Callable
+from threading import Lock
 from time import monotonic_ns
 from typing import TypeVar
 
 from ringbroker.call import Answer, Call
-from ringbroker.errors import BrokerLost, ClientClosed, Error, error_of, fresh, told
-from ringbroker.protocol import Protocol
+from ringbroker.errors import BrokerLost, ClientClosed, Error, error_of, fresh
+from ringbroker.protocol import Protocol, expect, next_id
 from ringbroker.reader import Reader
+from ringbroker.settings import SegmentKind
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 
 A = TypeVar("A", bound=messages.Message)
 
 
+DRAIN_LOOK_NS = 10**6  # how often a thread that waits for others' answers looks whether they have them
+
+
 class Connection:
-    """A session in progress, shared by any number of threads."""
+    """One connection, shared by any number of threads.
+
+    `lost` is the code of the requests that it had when it was lost, where the broker told it in the next WELCOME.
+    """
 
     __slots__ = (
-        "_abandoned", "_reader", "_send", "_send_error", "_sending", "_socket", "_watchers",
-        "error", "protocol", "receive", "unsent", "wait",
+        "_greeting", "_reader", "_receiving", "_send", "_send_error", "_sending", "_socket", "_watchers",
+        "error", "lost", "protocol", "receive", "unsent", "wait",
     )  # fmt: skip
 
-    def __init__(self, connected: socket.socket, spin_ns: int) -> None:
-        """Take over a connected socket."""
+    def __init__(self, connected: socket.socket, spin_ns: int, segments: SegmentKind = "path") -> None:
+        """Take over a connected socket; `segments` is the kind that its HELLO will offer."""
         connected.setblocking(False)
         self.protocol: Protocol[Call] = Protocol(monotonic_ns)
         self.error: Error | None = None
+        self.lost: int | None = None
         self.unsent = bytearray()
         self._socket = connected
         self._send = connected.send
         self._send_error: OSError | None = None
-        self._sending = threading.Lock()  # held for one non-blocking send
+        self._sending = Lock()  # held for one non-blocking send
         self._watchers: set[Call] = set()
+        self._greeting = Call()
         self._reader = Reader(self, connected.fileno(), spin_ns)
-        self.receive = connected.recv
+        self._receiving: Lock | None = None if segments == "path" else Lock()
+        self.receive = connected.recv if segments == "path" else self._receive_with_descriptors
         self.wait = self._reader.wait
 
-    def greet(self, name: str, pool: str | None, deadline_ns: int) -> messages.Welcome:
-        """Shake hands. Raises the broker's error, BrokerLost, BadAnswer, or Timeout; the connection is over then."""
-        call = Call()
-        self.send(self.protocol.hello(call, name, pool))
+    def greet(self, name: str, options: messages.HelloOptions) -> None:
+        """Send HELLO."""
+        self.send(self.protocol.hello(self._greeting, name, options))
+
+    def welcome(self, deadline_ns: int) -> messages.Welcome:
+        """Wait for WELCOME. Raises the broker's error, BrokerLost or BadAnswer, and the connection is over then; or
+        Timeout, and it may be waited for again.
+        """
         try:
-            answer = self.wait(call, deadline_ns)
-            if answer is None:
-                answer = error_of(Code.TIMEOUT, "the broker has not answered HELLO")
-            return self.expect(answer, messages.Welcome)
+            answer = self.wait(self._greeting, deadline_ns)
+            if answer is not None:
+                return self.expect(answer, messages.Welcome)
         except BaseException as error:
             self.end(error if isinstance(error, Error) else _lost("the handshake was interrupted"))
             raise
+        raise error_of(Code.TIMEOUT, "the broker has not answered HELLO")
 
     def ask(
         self,
@@ -74,8 +88,11 @@ class Connection:
         Raises the broker's error, Timeout, BrokerLost or BadAnswer.
         """
         call = Call()
-        number = self.protocol.next_id()
+        number = next_id()
         self.protocol.calls[number] = call
+        if self._receiving is not None and kind is messages.Ring:
+            with self._receiving:
+                self.protocol.opening.add(number)
         self.send(messages.encode_frame(request(number)))
         try:
             answer = self.wait(call, deadline_ns)
@@ -92,19 +109,13 @@ class Connection:
         """Send `request(id)`; nobody waits for its answer."""
         call = Call()
         call.is_abandoned = True
-        number = self.protocol.next_id()
+        number = next_id()
         self.protocol.calls[number] = call
         self.send(messages.encode_frame(request(number)))
 
     def expect(self, answer: Answer | int, kind: type[A]) -> A:
         """Return an answer of type `kind`; raises what else it says, and BadAnswer for another type."""
-        if isinstance(answer, kind):
-            return answer
-        if isinstance(answer, messages.Error):
-            raise told(answer)
-        if isinstance(answer, Error):
-            raise fresh(answer)
-        raise self.refuse(f"{type(answer).__name__} answers what asked for {kind.__name__}")
+        return expect(answer, kind, self.refuse)
 
     def refuse(self, text: str, path: str | None = None) -> Error:
         """End the connection over what the broker sent; returns the BadAnswer to raise."""
@@ -112,8 +123,9 @@ class Connection:
         self.end(error)
         return fresh(error)
 
-    def send(self, frame: bytes | bytearray) -> None:
-        """Send a frame, or keep what the socket does not take now.
+    def send(self, frame: bytes | bytearray) -> bool:
+        """Send a frame, or keep what the socket does not take now; False where the broker has not got all of it, and
+        never will.
 
         It raises nothing: whoever reads next finds that sending failed, after what the broker said about it.
         """
@@ -122,18 +134,19 @@ class Connection:
                 try:
                     sent = self._send(frame)
                     if sent == len(frame):
-                        return
+                        return True
                 except BlockingIOError:
                     sent = 0
                 except OSError as error:
                     self._send_error = error
-                    return
+                    return False
                 except BaseException:  # a signal handler's: how much of the frame was sent is not known any more
                     self._send_error = InterruptedError("a signal handler raised while a request was being sent")
                     raise
                 frame = frame[sent:]
             self.unsent += frame
         self._reader.rouse()
+        return True
 
     def flush(self) -> None:
         """Send what can be sent of what was kept."""
@@ -163,15 +176,26 @@ class Connection:
         """Read what has come for calls that nobody waits for."""
         self._reader.look()
 
-    def watch(self, call: Call, deadline_ns: int | None) -> Answer | int | None:
-        """Wait for what another thread, or the late answer of an abandoned call, will `deliver`; no spinning."""
+    def watch(self, call: Call, deadline_ns: int | None) -> None:
+        """Wait until another thread, or the late answer of an abandoned call, has delivered something to `call`, or
+        the connection has ended, or the time is up. No spinning.
+        """
         self._watchers.add(call)
         try:
-            if self.error is not None:
-                return _told_afterwards(self.error)
-            return self.wait(call, deadline_ns, False)
+            if self.error is None:
+                self.wait(call, deadline_ns, False)
         finally:
             self._watchers.discard(call)
+
+    def drain(self, deadline_ns: int) -> None:
+        """After a GOAWAY: wait until every request has its answer, and end. Raises Timeout."""
+        while self.protocol.calls and self.error is None:
+            now = monotonic_ns()
+            if now >= deadline_ns:
+                raise error_of(Code.TIMEOUT, "the broker is being replaced, and has not answered what is in flight")
+            self.wait(Call(), min(deadline_ns, now + DRAIN_LOOK_NS), False)
+        self.lose("the broker sent the session away")
+        self.close_descriptors()  # where a signal handler interrupted that
 
     def deliver(self, call: Call, answer: Answer | int) -> None:
         """Give a call that is being watched what it waits for."""
@@ -192,6 +216,7 @@ class Connection:
         """Be over because of `error`, or an earlier one; every call in flight is told. May be called again."""
         with self._sending:
             told = error if self.error is None else _told_afterwards(self.error)
+            self.protocol.is_taking = False
             if self.error is None:
                 self.error = error
                 with contextlib.suppress(OSError):
@@ -201,16 +226,28 @@ class Connection:
             with contextlib.suppress(KeyError):  # another thread ended it too
                 self._reader.deliver(calls.popitem()[1], told)
         for call in list(self._watchers):
-            self._reader.deliver(call, told)
+            self._reader.wake(call)
         self.close_descriptors()
 
     def close_descriptors(self) -> None:
         """Close the socket once nobody reads from it."""
         self._reader.close(self._close_socket)
 
+    def _receive_with_descriptors(self, size: int) -> bytes:
+        """Receive bytes, and the descriptors of segments where some are due."""
+        assert self._receiving is not None
+        with self._receiving:  # so that no OPEN is sent between the look at `room` and the receive
+            room = self.protocol.room
+            if room == 0:
+                return self._socket.recv(size)
+            data, descriptors, _, _ = socket.recv_fds(self._socket, size, room, socket.MSG_CMSG_CLOEXEC)
+            self.protocol.take_descriptors(descriptors)
+            return data
+
     def _close_socket(self) -> None:
         with self._sending:
             self._socket.close()
+        self.protocol.close_descriptors()
 
 
 def _told_afterwards(ended: Error) -> Error:

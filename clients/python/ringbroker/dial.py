@@ -24,14 +24,14 @@ class Backoff:
         self._deadline_ns = deadline_ns
         self._pause_s = FIRST_PAUSE_S
 
-    def pause(self) -> bool:
-        """Sleep before the next try; False, at once, where the deadline has passed."""
+    def next_s(self) -> float | None:
+        """The seconds to sleep before the next try; None where the deadline has passed."""
         left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0:
-            return False
-        time.sleep(min(left_s, self._pause_s * random.uniform(0.5, 1)))
+            return None
+        pause_s = min(left_s, self._pause_s * random.uniform(0.5, 1))
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
-        return True
+        return pause_s
 
 
 def dial(path: str) -> socket.socket:

@@ -53,6 +53,10 @@ class UnknownVersion(ModelError):
     """The model has no such version."""
 
 
+class WrongPool(ModelError):
+    """The model belongs to another pool than the connection; it has just been moved there."""
+
+
 class CapacityError(Error):
     """4xxx: no room, or no time."""
 
@@ -92,6 +96,10 @@ class OutputTooLarge(ExecutionError):
     """
 
 
+class ExecutionTimeout(ExecutionError):
+    """The model ran for longer than the operator allows, and its worker was ended with the requests that it had."""
+
+
 class LifecycleError(Error):
     """6xxx: the broker or the connection is not in a state to answer."""
 
@@ -112,6 +120,18 @@ class BadAnswer(LifecycleError):
     """The broker sent what the protocol does not allow; the connection has been closed."""
 
 
+class ResumeRefused(LifecycleError):
+    """The broker no longer has the session. The client connects anew by itself: no call raises this."""
+
+
+class SignatureChanged(LifecycleError):
+    """The lease's model has another signature now, or is gone; a new lease is one of the new model."""
+
+
+class PeerRefused(LifecycleError):
+    """The broker does not serve the user that this process runs as."""
+
+
 _BY_CODE: dict[int, type[Error]] = {
     Code.TOO_MANY_ROWS: TooManyRows,
     Code.ATTACH_FAILED: AttachFailed,
@@ -119,6 +139,7 @@ _BY_CODE: dict[int, type[Error]] = {
     Code.LEASE_BUSY: LeaseBusy,
     Code.UNKNOWN_MODEL: UnknownModel,
     Code.UNKNOWN_VERSION: UnknownVersion,
+    Code.WRONG_POOL: WrongPool,
     Code.DEADLINE_EXCEEDED: DeadlineExceeded,
     Code.CANCELLED: Cancelled,
     Code.SHM_FULL: ShmFull,
@@ -126,10 +147,14 @@ _BY_CODE: dict[int, type[Error]] = {
     Code.TIMEOUT: Timeout,
     Code.MODEL_FAILED: ModelFailed,
     Code.OUTPUT_TOO_LARGE: OutputTooLarge,
+    Code.EXECUTION_TIMEOUT: ExecutionTimeout,
     Code.BROKER_LOST: BrokerLost,
     Code.CLIENT_CLOSED: ClientClosed,
     Code.NOT_SUPPORTED: NotSupported,
     Code.BAD_ANSWER: BadAnswer,
+    Code.RESUME_REFUSED: ResumeRefused,
+    Code.SIGNATURE_CHANGED: SignatureChanged,
+    Code.PEER_REFUSED: PeerRefused,
 }
 
 _BY_RANGE: dict[int, type[Error]] = {

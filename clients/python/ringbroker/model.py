@@ -1,97 +1,80 @@
-"""A model that a client opened: gives leases, and opens its ring anew where the broker was lost (spec section 6)."""
+"""A model that a client opened: leases of its rings, and another ring where one has ended (spec sections 6, 9)."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import attrgetter
 from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-import numpy as np
 import numpy.typing as npt
 
-from ringbroker.call import deadline_after
-from ringbroker.errors import error_of
+from ringbroker.call import Call, deadline_after
+from ringbroker.errors import BrokerLost, Error, SignatureChanged, error_of, fresh
+from ringbroker.facts import Facts, OpenRequest
 from ringbroker.lease import Lease
-from ringbroker.planes import Array, Sample
-from ringbroker.ring import Ring, open_ring
+from ringbroker.link import RingOf
+from ringbroker.planes import Array
+from ringbroker.samples import Samples, fill, from_rows
 from ringbuf.errors import Code
-from ringbuf.wire.messages import Plane, Signature
 
 if TYPE_CHECKING:
     from ringbroker.client import Client
-    from ringbroker.connection import Connection
+
+LOOK_NS = 10**9  # how often an acquire reads what the broker said to a client that does not wait for anything
+
+_load = attrgetter("load")
 
 
-class Model:
-    """A model and a ring of it. Safe to share between threads; made by `Client.open`.
+class Model(Facts):
+    """A model, and a ring of it on each of the client's connections to its pool. Safe to share between threads; made
+    by `Client.open`.
 
-    `slots`, `max_rows`, `version`, `signature` and the planes are those of the ring that is open now: after the broker
-    was lost, the next call opens another one, of the same model, slots and maxima.
+    `version`, `signature` and the planes are those of the rings that are open now: where the broker lost a ring, or
+    its model has another signature now, the next call opens another one, of the same model, slots and maxima.
     """
 
-    def __init__(
-        self, client: Client, name: str, version: str | None, slots: int, maxima: Mapping[str, int], deadline_ns: int
-    ) -> None:
-        """Open the ring; see `Client.open`."""
-        self.name = name
+    def __init__(self, client: Client, request: OpenRequest, deadline_ns: int) -> None:
+        """Open the rings; see `Client.open`."""
+        self.name = request.model
         self._client = client
-        self._version = version
-        self._slots = slots
-        self._maxima = dict(maxima)
+        self._request = request
         self._is_closed = False
         self._opening = threading.Lock()
-        self._ring = self._open(client._connect(deadline_ns), deadline_ns)
-
-    @property
-    def version(self) -> str:
-        """The version that the ring was opened with; a `Result` says which one answered."""
-        return self._ring.info.version
-
-    @property
-    def slots(self) -> int:
-        """How many rows can be leased at a time."""
-        return self._ring.info.slots
-
-    @property
-    def max_rows(self) -> int:
-        """The most rows of one lease."""
-        return self._ring.info.max_rows
-
-    @property
-    def signature(self) -> Signature:
-        """The model's `inputs` and `outputs`, and `dims`: the maximum of each dynamic dim, None where it has none.
-
-        An input or output has a `name`, a `dtype`, a `shape` with dynamic dims by name, and a `batch_axis` or None.
-        """
-        return self._ring.signature
-
-    @property
-    def inputs(self) -> dict[str, Plane]:
-        """The input planes by name, in the signature's order: `dtype`, and `sample`, the shape of one row at the ring's
-        maxima.
-        """
-        return {plane.name: plane for plane in self._ring.planes.inputs}
-
-    @property
-    def outputs(self) -> dict[str, Plane]:
-        """The output planes, likewise."""
-        return {plane.name: plane for plane in self._ring.planes.outputs}
+        self._looked_ns = 0
+        self._rings: list[RingOf] = []
+        try:
+            for index in range(client._settings.connections):
+                self._rings.append(self._open(index, deadline_ns))
+        except BaseException:
+            self.close()
+            raise
 
     def acquire(self, rows: int = 1, timeout: float | None = None) -> Lease:
-        """Lease `rows` adjacent rows; no message is sent. Waits in order of arrival, at most `timeout` seconds.
+        """Lease `rows` adjacent rows of the ring that has the fewest taken; no message is sent. Waits in order of
+        arrival, at most `timeout` seconds.
 
-        A `timeout` of 0 only tries. Where the broker was lost, connects and opens the ring again, in the same time
-        (with no `timeout`: in the client's).
+        A `timeout` of 0 only tries. Where the connection was lost, makes it again in the same time (with no `timeout`:
+        in the client's), and where the ring has ended, opens another one.
 
-        Raises TooManyRows (at once), AcquireTimeout, ClientClosed, BrokerLost, and where the ring is opened anew what
-        `Client.open` raises.
+        Raises TooManyRows (at once), AcquireTimeout, ClientClosed, Timeout and BrokerLost for want of a broker, and
+        where a ring is opened anew what `Client.open` raises.
         """
         deadline_ns = None if timeout is None else deadline_after(timeout)
-        ring = self._live_ring(deadline_ns)
-        return Lease(ring, ring.take(rows, deadline_ns))
+        while True:
+            ring = self._live_ring(deadline_ns)
+            try:
+                slot = ring.take(rows, Call)
+                if isinstance(slot, Call):
+                    slot = self._wait(ring, slot, rows, deadline_ns)
+            except (BrokerLost, SignatureChanged):
+                if ring.ended is None:
+                    raise
+            else:
+                return Lease(ring, ring.rows(slot, rows), self._request.may_repost(ring.info))
 
     def __call__(
         self, *arrays: npt.ArrayLike, timeout: float | None = None, **named: npt.ArrayLike
@@ -111,28 +94,27 @@ class Model:
         """
         deadline_ns = None if timeout is None else deadline_after(timeout)
         ring = self._live_ring(deadline_ns)
-        samples = _Samples(ring.planes.inputs, arrays, named)
-        with Lease(ring, ring.take(samples.rows, deadline_ns)) as lease:
+        samples = Samples(ring.planes.inputs, arrays, named)
+        left_s = None if deadline_ns is None else (deadline_ns - monotonic_ns()) / 1e9
+        with self.acquire(samples.rows, left_s) as lease:
+            if lease.signature != ring.signature:
+                raise error_of(Code.SIGNATURE_CHANGED, "the model was reloaded with another signature; call again")
             inputs = lease._shape_samples(samples.short)
             for name, rows in samples.rows_by_name.items():
-                _fill(inputs[name], rows, name)
+                fill(inputs[name], rows, name)
             left_s = None if deadline_ns is None else (deadline_ns - monotonic_ns()) / 1e9
             result = lease.infer(left_s)
-            outputs = {plane.name: _from_rows(result[plane.name], plane.batch_axis) for plane in ring.planes.outputs}
+            outputs = {plane.name: from_rows(result[plane.name], plane.batch_axis) for plane in ring.planes.outputs}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def close(self) -> None:
-        """Close the ring, at once: nothing waits for the broker, which frees its side when it reads of it. Idempotent.
+        """Close the rings, at once: nothing waits for the broker, which frees its side when it reads of it. Idempotent.
 
         Whoever waits for a lease gets ClientClosed, and a request not yet begun too.
         """
         self._is_closed = True
-        self._client._forget(self)
-        self._ring.close()
-
-    def _mark_closed(self) -> None:
-        """The client was closed, and the connection with it."""
-        self._is_closed = True
+        for ring in self._rings:
+            ring.link.close_ring(ring, _closed())
 
     def __enter__(self) -> Model:
         return self
@@ -142,23 +124,38 @@ class Model:
     ) -> None:
         self.close()
 
-    def _live_ring(self, deadline_ns: int | None) -> Ring:
-        """Return a ring on a live connection, opening one if need be."""
-        ring = self._ring
+    def _live_ring(self, deadline_ns: int | None) -> RingOf:
+        """The ring with the fewest rows taken, connected and open."""
+        rings = self._rings
         if self._is_closed:
-            raise error_of(Code.CLIENT_CLOSED, "the model was closed")
-        if ring.connection.error is None:
+            raise _closed()
+        now = monotonic_ns()
+        if now - self._looked_ns > LOOK_NS:
+            self._looked_ns = now
+            for ring in rings:
+                ring.link.connection.look()
+        ring = rings[0] if len(rings) == 1 else min(rings, key=_load)
+        if ring.ended is None and ring.link.connection.protocol.is_taking:
             return ring
-        if deadline_ns is None:
-            deadline_ns = deadline_after(self._client.timeout)
-        connection = self._client._connect(deadline_ns)
+        return self._recover(ring, ring.link.patience(deadline_ns))
+
+    def _recover(self, ring: RingOf, deadline_ns: int) -> RingOf:
+        """Connect again, and open another ring where this one does not survive it."""
+        try:
+            ring.link.connect(deadline_ns)
+        except Error:
+            if ring.ended is None:
+                raise
+        if ring.ended is None:
+            return ring
         with self._while_nobody_opens(deadline_ns):
-            if not self._is_closed and self._ring.connection is not connection:
-                self._ring = self._open(connection, deadline_ns)
+            index = next((index for index, other in enumerate(self._rings) if other.ended is not None), None)
+            if index is not None and not self._is_closed:
+                self._rings[index] = self._open(index, deadline_ns)
             if self._is_closed:  # perhaps while we opened it
-                self._ring.close()
-                raise error_of(Code.CLIENT_CLOSED, "the model was closed")
-            return self._ring
+                self.close()
+                raise _closed()
+            return self._rings[index or 0]
 
     @contextmanager
     def _while_nobody_opens(self, deadline_ns: int) -> Iterator[None]:
@@ -170,65 +167,31 @@ class Model:
         finally:
             self._opening.release()
 
-    def _open(self, connection: Connection, deadline_ns: int) -> Ring:
-        served = self._client._list_models(connection, deadline_ns)
-        signature = next(
-            (model.signature for model in served if model.name == self.name),
-            Signature((), (), {}),  # no such model: OPEN will say so
-        )
-        return open_ring(connection, self.name, self._version, self._slots, self._maxima, signature, deadline_ns)
+    def _open(self, index: int, deadline_ns: int) -> RingOf:
+        """Open a ring on the `index`-th connection to the pool that the model is in now."""
+        pool, signature = self._request.find(self._client._list_models(deadline_ns))
+        link = self._client._link(pool, index, deadline_ns)
+        return link.open_ring(self._request.message, signature, deadline_ns)
+
+    def _wait(self, ring: RingOf, call: Call, rows: int, deadline_ns: int | None) -> int:
+        """Wait in the ring's queue, over as many connections as it takes; returns the first row."""
+        try:
+            while call.answer is None:
+                connection = ring.link.connection
+                connection.watch(call, deadline_ns)
+                if call.answer is None and connection.error is None and ring.leave(call):
+                    raise error_of(Code.ACQUIRE_TIMEOUT, f"no {rows} adjacent free rows in time")
+                if call.answer is None:
+                    ring.link.connect(ring.link.patience(deadline_ns))
+        except BaseException:
+            if not ring.leave(call) and isinstance(call.answer, int):
+                ring.give_back(call.answer, rows)
+            raise
+        if isinstance(call.answer, int):
+            return call.answer
+        assert isinstance(call.answer, Error)
+        raise fresh(call.answer)
 
 
-class _Samples:
-    """What `Model.__call__` was given, as rows: by name `[rows, *sample]`, or `[1, *sample]` for all rows.
-
-    `short` has the shapes of one row that are not the plane's full ones.
-    """
-
-    def __init__(
-        self, planes: tuple[Plane, ...], arrays: tuple[npt.ArrayLike, ...], named: dict[str, npt.ArrayLike]
-    ) -> None:
-        names = [plane.name for plane in planes]
-        given = dict(zip(names, arrays, strict=False)) | named
-        if len(given) < len(arrays) + len(named) or sorted(given) != sorted(names):
-            raise TypeError(
-                f"the model's inputs are {names}; got {len(arrays)} by position and {sorted(named)} by name"
-            )
-        self.rows = 1
-        self.rows_by_name: dict[str, Array] = {}
-        self.short: dict[str, Sample] = {}
-        counts: set[int] = set()
-        for index, plane in enumerate(planes):
-            rows = _to_rows(given[plane.name], plane, index)
-            self.rows_by_name[plane.name] = rows
-            if rows.shape[1:] != plane.sample:
-                self.short[plane.name] = rows.shape[1:]
-            if plane.batch_axis is not None:
-                counts.add(len(rows))
-        if counts:
-            self.rows = counts.pop()
-        if counts:
-            raise error_of(Code.WRONG_DIM, "the inputs have different numbers of rows", "inputs")
-
-
-def _fill(plane: Array, rows: Array, name: str) -> None:
-    """Copy rows into their plane; raises TypeError where numpy does not cast to its dtype."""
-    try:
-        np.copyto(plane, rows, casting="same_kind")
-    except TypeError as error:
-        raise TypeError(f"{name!r}: {error}") from error
-
-
-def _to_rows(given: npt.ArrayLike, plane: Plane, index: int) -> Array:
-    """View an array of the signature's shape as rows."""
-    array = np.asarray(given)
-    rank = len(plane.sample) + (plane.batch_axis is not None)
-    if array.ndim != rank:
-        text = f"{plane.name!r} has {rank} dims, the batch axis included, not {array.ndim}"
-        raise error_of(Code.WRONG_RANK, text, f"inputs[{index}].shape")
-    return array[np.newaxis] if plane.batch_axis is None else np.moveaxis(array, plane.batch_axis, 0)
-
-
-def _from_rows(rows: Array, batch_axis: int | None) -> Array:
-    """Copy rows into an array of the signature's shape."""
-    return rows[0].copy() if batch_axis is None else np.moveaxis(rows, 0, batch_axis).copy()
+def _closed() -> Error:
+    return error_of(Code.CLIENT_CLOSED, "the model was closed")

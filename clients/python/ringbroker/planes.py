@@ -23,12 +23,13 @@ def sample_of(tensor: messages.Tensor) -> tuple[int | str, ...]:
     return tuple(dim for axis, dim in enumerate(tensor.shape) if axis != tensor.batch_axis)
 
 
-def find_fault(ring: messages.Ring, signature: messages.Signature) -> tuple[str, str] | None:
-    """Look for what the protocol does not allow in a RING; returns what it is and its path, None where all is well.
+def find_fault(ring: messages.Ring, signature: messages.Signature, kind: str) -> tuple[str, str] | None:
+    """Look for what the protocol does not allow in a RING whose segment shall be of that kind; returns what it is and
+    its path, None where all is well.
 
     After this no row of any plane can reach outside the segment or into another plane.
     """
-    if ring.segment.kind != "path":
+    if ring.segment.kind != kind or (ring.segment.path is None) == (kind == "path"):
         return "a kind of segment that this client did not offer", "segment.kind"
     if ring.max_rows > ring.slots:
         return "more rows than slots", "max_rows"

@@ -84,6 +84,12 @@ class Reader:
         if self._sleeper is call:
             self.rouse()
 
+    def wake(self, call: Call) -> None:
+        """Make the thread that waits for a call look around, though there is no answer."""
+        with self._lock:
+            if call.wake is not None:
+                call.wake.put(None)
+
     def abandon(self, call: Call, late: Callable[[Answer | int], None] | None) -> Answer | int | None:
         """Give up waiting for a call; returns its answer where it came just before, else `late` will get it."""
         with self._lock:

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from struct import Struct
 from types import MappingProxyType
 
-from ringbroker.planes import Array, Arrays, Sample, descriptors_of, is_within, sample_of, view_rows
+from ringbroker.errors import error_of
+from ringbroker.planes import Array, Arrays, Sample, descriptors_of, fits, is_within, sample_of, view_rows
 from ringbroker.protocol import FIRST_ID
+from ringbuf.errors import Code
 from ringbuf.wire import messages
 from ringbuf.wire.messages import NO_INFER_EXTRA, Descriptors, Infer, Plane, Signature
 
@@ -105,7 +107,16 @@ class Rows:
         self._planes = planes
 
     def shape(self, samples: Mapping[str, Sample]) -> Form:
-        """The form of a request with other shapes of one row of these inputs, which must fit."""
+        """The form of a request with other shapes of one row of these inputs; raises RingError (WRONG_DIM) for what
+        does not fit.
+        """
+        if not samples:
+            return self.full
+        for index, plane in enumerate(self._planes.inputs):
+            if not fits(samples.get(plane.name, plane.sample), plane):
+                given = samples[plane.name]
+                text = f"a row of {plane.name!r} is at most {plane.sample}, at least 1 in every dim, not {given}"
+                raise error_of(Code.WRONG_DIM, text, f"inputs[{index}].shape")
         return Form(self._planes, self.slot, self.count, samples)
 
     def view_outputs(self, outputs: Descriptors, form: Form) -> Arrays | None:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from broker.catalog import Catalog
 from ringbuf.segment import SegmentStore
 from tests.unit.broker import parts
 
@@ -10,7 +9,7 @@ from tests.unit.broker import parts
 @pytest.fixture(scope="session")
 def catalog():
     """The reference models: `twice`, `sum` and `open`."""
-    return Catalog(parts.load_models())
+    return parts.catalog_of(parts.load_models())
 
 
 @pytest.fixture

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import NamedTuple
 
 from broker.batcher import Batcher
+from broker.catalog import Catalog
+from broker.control import Take
 from broker.engine import models
 from broker.engine.config import ModelConfig
 from broker.loop import Loop
+from broker.ring import design_ring
+from broker.roster import Roster
 from broker.session import Session, SessionContext
-from broker.stats import ModelStats, Stats
+from broker.stats import Stats
 from broker.worker import Worker
 from ringbuf.errors import RingbrokerError
-from ringbuf.segment import Segment
+from ringbuf.segment import Memory
 from ringbuf.wire import messages
 from ringbuf.wire.framing import MAX_PAYLOAD_BYTES, FrameReader
 from ringbuf.wire.messages import NO_INFER_EXTRA, NOTHING, decode_broker, encode_frame
@@ -37,19 +42,66 @@ class Clock:
 
 def load_models(max_batch=reference_models.MAX_BATCH):
     """The reference models, bound."""
-    return [load_model(source, name, max_batch=max_batch) for name, source in reference_models.SOURCES.items()]
+    sources = reference_models.SOURCES.items()
+    return [load_model(source, name, number, max_batch=max_batch) for number, (name, source) in enumerate(sources)]
 
 
-def load_model(source, name="model", **said):
+def load_model(source, name="model", number=0, **said):
     """A model, as an operator would have it with these settings."""
-    return models.load(ModelConfig(name=name, source=source, **said), threads=1)
+    return models.load(ModelConfig(name=name, source=source, **said), threads=1, number=number)
+
+
+def catalog_of(loaded):
+    """A catalog with one pool."""
+    loaded = list(loaded)
+    return Catalog(loaded, {model.name: "default" for model in loaded})
+
+
+class Keeper:
+    """The supervisor's part, done at once: makes memory, and keeps it as long as a session may need it."""
+
+    def __init__(self, create):
+        self.roster = Roster(grace_ns=100)
+        self.sessions = {}
+        self._create = create
+
+    def begin(self, context, hello=None, now_ns=1):
+        """A new session, or the one that the HELLO resumes."""
+        hello = hello or HELLO
+        record = self.roster.greet(hello, [context.pool])
+        is_resumed, lost = record.token != "", record.lost
+        self.roster.assign(record, context)
+        rings = tuple(kept.record for kept in record.rings.values())
+        memory = [os.dup(kept.memory.fd) for kept in record.rings.values()]
+        take = Take(record.number, record.token, hello, is_resumed, rings, lost)
+        session = self.sessions[record.number] = Session(take, memory, context, now_ns)
+        return session
+
+    def want(self, session, kind, ring):
+        try:
+            memory = self._create(ring.size_bytes, kind)
+        except RingbrokerError as error:
+            self.sessions[session].refuse_memory(ring.number, error)
+            return
+        self.roster.keep(session, self.roster.sessions[session].worker, ring, memory)
+        self.sessions[session].give_memory(ring.number, os.dup(memory.fd), memory.path)
+
+    def attached(self, session, ring):
+        self.roster.attached(session, ring)
+
+    def freed(self, session, ring):
+        self.roster.freed(session, ring)
+
+    def ended(self, session, *, is_resumable):
+        del self.sessions[session]
+        self.roster.ended(session, 1, is_resumable=is_resumable)
 
 
 def build_context(catalog, store, *, rings=4, slots=64, segment_bytes=2**24):
     """What sessions share, around real segments."""
-    stats = Stats(models={name: ModelStats() for name in catalog.models})
+    stats = Stats(models=len(list(catalog.models())))
     limits = messages.Limits(MAX_PAYLOAD_BYTES, segment_bytes, slots, rings)
-    return SessionContext(catalog, Batcher(), stats, limits, 8, store.create)
+    return SessionContext(catalog, Batcher(), stats, limits, 8, Keeper(store.create))
 
 
 def decode_all(data):
@@ -77,8 +129,8 @@ def open_message(request_id, model="twice", slots=8, maxima=None, version=None):
 class Talk:
     """One session, spoken to without a socket."""
 
-    def __init__(self, context, number=1):
-        self.session = Session(number, HELLO, context, 1)
+    def __init__(self, context, hello=None):
+        self.session = context.keeper.begin(context, hello)
         (self.welcome,) = self.take()
 
     def say(self, *spoken, now_ns=1):
@@ -116,7 +168,7 @@ class Works:
         near, far = socket.socketpair()
         near.settimeout(30)
         self.near.append(near)
-        session = Session(len(self.near), HELLO, self.context, self.clock())
+        session = self.context.keeper.begin(self.context, now_ns=self.clock())
         self.loop.flush(self.loop.add(far, session))
         return near, session
 
@@ -130,4 +182,19 @@ class Works:
 class Store(NamedTuple):
     """What a context needs of a segment store."""
 
-    create: Callable[[int], Segment]
+    create: Callable[[int, str], Memory]
+
+
+def open_ring(catalog, store, ask, limits, default_slots=8):
+    """The attached ring that an OPEN asks for, around memory of its own."""
+    ring = design_ring(1, catalog.find(ask.model, "default"), ask, limits, default_slots)
+    memory = store.create(ring.size_bytes)
+    ring.map(memory.fd)
+    memory.free()
+    ring.attached = True
+    return ring
+
+
+def told(ring):
+    """The RING that tells of it."""
+    return ring.message(1, "path", "")

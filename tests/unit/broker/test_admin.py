@@ -14,7 +14,7 @@ from tests.unit.broker.parts import Clock
 
 
 def answer_to(*pieces):
-    peer = AdminPeer({"status": lambda: {"pid": 7}, "other": dict})
+    peer = AdminPeer({"status": lambda _: {"pid": 7}, "other": dict})
     for piece in pieces:
         assert not peer.ended
         peer.receive(piece, 1)
@@ -66,7 +66,7 @@ def test_ask_and_peer_understand_each_other(listening):
     def serve():
         loop = Loop(0, Clock())
         sock, _ = listener.accept()
-        loop.add(sock, AdminPeer({"status": lambda: large}))
+        loop.add(sock, AdminPeer({"status": lambda _: large}))
         while loop.connections:
             loop.poll(None)
         loop.close_all()

@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import pytest
 
-from broker.catalog import Catalog
+from broker.engine.config import ModelConfig
 from broker.engine.signature import declare
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire import messages
 from ringbuf.wire.framing import MAX_PAYLOAD_BYTES
 from ringbuf.wire.messages import encode_frame
-from tests.unit.broker.parts import Talk, build_context
+from tests.unit.broker.parts import Talk, build_context, catalog_of
 
 
 class Entry(NamedTuple):
@@ -19,6 +19,8 @@ class Entry(NamedTuple):
     name: str
     signature: messages.Signature
     version: str = "1"
+    max_batch: int = 8
+    config: ModelConfig = ModelConfig(name="", source="")
 
 
 SMALL = declare({"x": "F32[4]"}, {"y": "F32[4]"})
@@ -41,14 +43,16 @@ def pages_of(catalog, store=None):
 
 
 def test_find(catalog):
-    assert catalog.find("twice", None).name == "twice"
-    assert catalog.find("twice", "1").name == "twice"
-    for name, version, code, text in [
-        ("other", None, Code.UNKNOWN_MODEL, "twice, sum, open"),
-        ("twice", "2", Code.UNKNOWN_VERSION, "the version 1"),
+    family = catalog.find("twice", "default")
+    assert family.usual.name == "twice"
+    assert family.find("1") is family.usual
+    for find, code, text in [
+        (lambda: catalog.find("other", "default"), Code.UNKNOWN_MODEL, "twice, sum, open"),
+        (lambda: catalog.find("twice", "fast"), Code.WRONG_POOL, "the pool 'default'"),
+        (lambda: family.find("2"), Code.UNKNOWN_VERSION, "the versions 1"),
     ]:
         with pytest.raises(RingbrokerError) as caught:
-            catalog.find(name, version)
+            find()
         assert caught.value.code == code
         assert text in caught.value.text
 
@@ -57,7 +61,7 @@ def test_find(catalog):
 @pytest.mark.parametrize("count", [0, 1, 9, 3000])
 def test_pages_fit_frames_and_lose_no_model(signature, count, store):
     names = [f"model-{number}" for number in range(count)]
-    pages = pages_of(Catalog(Entry(name, signature) for name in names), store)
+    pages = pages_of(catalog_of(Entry(name, signature) for name in names), store)
     assert [model.name for models, _ in pages for model in models] == names
     assert max(size for _, size in pages) <= MAX_PAYLOAD_BYTES
     assert all(models for models, _ in pages[1:])
@@ -66,7 +70,7 @@ def test_pages_fit_frames_and_lose_no_model(signature, count, store):
 
 
 def test_a_page_past_the_last_has_no_models():
-    catalog = Catalog([Entry("m", SMALL)])
+    catalog = catalog_of([Entry("m", SMALL)])
     assert catalog.page(1) == ((), None)
     assert catalog.page(2**53 - 1) == ((), None)
 
@@ -76,5 +80,5 @@ def test_a_signature_too_long_for_a_page_is_refused_at_load():
     inputs = {f"{index:02}" + "x" * 126: f"F32[{shape}]" for index, shape in enumerate(shapes)}
     long = declare(inputs, {"y": "F32[4]"})
     with pytest.raises(RingbrokerError) as caught:
-        Catalog([Entry("small", SMALL), Entry("long", long)])
+        catalog_of([Entry("small", SMALL), Entry("long", long)])
     assert (caught.value.code, caught.value.path) == (Code.SIGNATURE_INVALID, "long")

@@ -10,12 +10,11 @@ import torch
 from broker.batcher import Batch, Batcher, Form, Request
 from broker.engine.models import inference_mode
 from broker.execution import execute
-from broker.ring import open_ring
 from broker.validation import check, look
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire import messages
 from tests.conformance.reference_models import Model
-from tests.unit.broker.parts import infer, load_model, open_message
+from tests.unit.broker.parts import catalog_of, infer, load_model, open_message, open_ring, told
 
 LIMITS = messages.Limits(65536, 2**24, 64, 4)
 CALLS = []
@@ -67,9 +66,8 @@ def opened(store):
 
     def opened(name, slots=8, maxima=None, **said):
         model = load_model(f"{__name__}:{name}", **said) if isinstance(name, str) else name
-        ring = open_ring(1, model, open_message(1, model.name, slots=slots, maxima=maxima), LIMITS, 8, store.create)
-        ring.segment.unlink()
-        ring.attached = True
+        ask = open_message(1, model.name, slots=slots, maxima=maxima)
+        ring = open_ring(catalog_of([model]), store, ask, LIMITS)
         CALLS.clear()
         return ring, {plane.name: view(ring, plane) for plane in ring.planes}
 
@@ -83,11 +81,11 @@ def view(ring, plane):
 
 
 def request(ring, slot, rows=1, samples=None):
-    asked = infer(ring.message(1), slot, slot, rows, samples=samples)
+    asked = infer(told(ring), slot, slot, rows, samples=samples)
     _, form = check(ring, asked)
-    if ring.is_looked_at:
+    if ring.looked_at_bytes:
         form = look(ring, slot, rows, form)
-    return Request(None, ring, slot, slot, rows, form, None, 0, None)
+    return Request(None, ring, slot, slot, rows, form, None, 0, None, ring.model)
 
 
 def run(*requests):
@@ -200,6 +198,6 @@ def test_an_output_that_is_larger_than_its_plane(opened):
     ring, planes = opened("positive", maxima={"n": 2})
     planes["x"][0] = [1, -1, 2, -2, 3, -3]
     with pytest.raises(RingbrokerError) as caught:
-        execute(Batch(ring, 0, 1, None, []))
+        execute(Batch(ring.model, ring, 0, 1, None, []))
     assert (caught.value.code, caught.value.needed_bytes) == (Code.OUTPUT_TOO_LARGE, 12)
     assert not planes["y"].any(), "nothing is written past the plane, or at all"

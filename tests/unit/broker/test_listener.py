@@ -164,10 +164,15 @@ def arrived():
     return []
 
 
+def is_full(acceptor):
+    return "2 connections are the most" if acceptor.waiting >= 2 else None
+
+
 @pytest.fixture
 def door(path, loop, arrived):
     with listener.lock(path), listener.listen(path) as sock:
-        yield Acceptor(sock, loop, Stats(), 2, lambda handshake, hello: arrived.append(hello))
+        acceptor = Acceptor(sock, loop, Stats(), lambda: is_full(acceptor), lambda _, hello: arrived.append(hello))
+        yield acceptor
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ class Echo:
     receive_bytes = 65536
     has_more = False
     patience_ns = None
+    descriptors = ()
 
     def __init__(self, factor=1):
         self.out = bytearray()

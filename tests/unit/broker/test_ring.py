@@ -2,19 +2,17 @@
 
 import pytest
 
-from broker.ring import DEFAULT_RING_BYTES, descriptors, open_ring
+from broker.ring import DEFAULT_RING_BYTES, descriptors
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.segment import SegmentStore
 from ringbuf.wire import messages
-from tests.unit.broker.parts import open_message
+from tests.unit.broker.parts import open_message, open_ring, told
 
 LIMITS = messages.Limits(65536, 2**20, 64, 4)
 
 
 def opened(catalog, store, model="twice", *, limits=LIMITS, default_slots=8, **asked):
-    ring = open_ring(1, catalog.find(model, None), open_message(1, model, **asked), limits, default_slots, store.create)
-    ring.segment.unlink()
-    return ring
+    return open_ring(catalog, store, open_message(1, model, **asked), limits, default_slots)
 
 
 def refusal(*arguments, **asked):
@@ -41,15 +39,15 @@ def test_slots_left_to_the_broker(catalog, store):
 
 def test_planes_are_what_the_client_is_told(catalog, store):
     ring = opened(catalog, store, "sum", slots=4, maxima={"seq": 5})
-    told = [(p.name, p.direction, p.dtype, p.sample, p.offset, p.stride, p.batch_axis, p.device) for p in ring.planes]
-    assert told == [
+    planes = [(p.name, p.direction, p.dtype, p.sample, p.offset, p.stride, p.batch_axis, p.device) for p in ring.planes]
+    assert planes == [
         ("a", "in", "I64", (5,), 4096, 40, 0, "cpu"),
         ("b", "in", "I64", (5,), 8192, 40, 0, "cpu"),
         ("y", "out", "I64", (5,), 12288, 40, 0, "cpu"),
     ]
     assert ring.segment.size_bytes == 16384
-    message = ring.message(7)
-    assert (message.id, message.planes, message.slots, message.max_rows) == (7, ring.planes, 4, 4)
+    message = told(ring)
+    assert (message.planes, message.slots, message.max_rows) == (ring.planes, 4, 4)
     assert ring.single_inputs[3] == ((4096 + 120, (1, 5), "I64"), (8192 + 120, (1, 5), "I64"))
     assert descriptors(ring.out_planes, 1, 2, ((3,),)) == ((12288 + 40, (2, 3), "I64"),)
 

@@ -12,12 +12,11 @@ from broker.engine.models import inference_mode
 from broker.execution import execute
 from broker.handshake import Handshake
 from broker.refusal import append_error
-from broker.session import Session
-from broker.stats import Stats
+from broker.stats import DROPPED_REQUESTS, IN_FLIGHT, Stats
 from ringbuf.errors import Code
 from ringbuf.segment import SegmentStore
 from ringbuf.wire import messages
-from ringbuf.wire.messages import NOTHING, encode_frame
+from ringbuf.wire.messages import encode_frame
 from tests.unit.broker import parts
 from tests.unit.broker.parts import HELLO, Talk, infer, open_message
 
@@ -50,7 +49,7 @@ class Conversation:
 
     def __init__(self, context, number):
         self.context = context
-        self.talk = Talk(context, number)
+        self.talk = Talk(context)
         self.rings = {}
         self.free = {}
         self.asked = {}
@@ -172,6 +171,7 @@ def converse(catalog, store, data, sessions, steps):
         assert set(session.in_flight) == set(conversation.asked), "what was asked and not answered is in flight"
         session.closed()
         assert (session.rings, session.in_flight) == ({}, {})
+    assert context.stats.page[IN_FLIGHT] == 0
     assert context.batcher.start(1) is None
     assert (context.batcher.has_waiting, context.batcher.expired) == (False, [])
     conversation.talk = None
@@ -180,7 +180,7 @@ def converse(catalog, store, data, sessions, steps):
 
 
 def test_the_other_sessions_keep_what_is_theirs(context, store):
-    first, second = Talk(context, 1), Talk(context, 2)
+    first, second = Talk(context), Talk(context)
     ring, other = first.open_ring(), second.open_ring()
     first.say(infer(ring, 1))
     second.say(infer(other, 1))
@@ -189,12 +189,12 @@ def test_the_other_sessions_keep_what_is_theirs(context, store):
     (result,) = second.take()
     assert (result.id, result.batch_rows) == (1, 1)
     assert first.take() == []
-    assert context.stats.dropped_requests == 1
+    assert context.stats.page[DROPPED_REQUESTS] == 1
     second.session.closed()
 
 
 def test_sessions_of_one_house_do_not_share_ring_numbers_or_ids(context):
-    first, second = Talk(context, 1), Talk(context, 2)
+    first, second = Talk(context), Talk(context)
     assert first.open_ring().ring == second.open_ring().ring == 1
     assert first.say(messages.Close(1, 1)) == [messages.Closed(1, 1)]
     assert first.open_ring().ring == 2  # a number is not used again: a late message cannot mean another ring
@@ -250,7 +250,7 @@ def test_any_split_of_the_bytes_gives_the_same_answers(context):
 
 
 def test_a_full_shm_refuses_the_ring_and_keeps_the_session(catalog):
-    def full(size_bytes):
+    def full(size_bytes, kind):
         raise parts.RingbrokerError(Code.SHM_FULL, "no room")
 
     context = parts.build_context(catalog, parts.Store(full))
@@ -312,5 +312,5 @@ def test_a_handshake_refuses(spoken, code):
 
 def test_the_minor_version_is_the_smaller_one(context):
     newer = messages.Hello(1, 7, HELLO.client, HELLO.options)
-    (welcome,) = parts.decode_all(Session(1, newer, context, 1).out)
-    assert (welcome.major, welcome.minor, welcome.options) == (1, 0, NOTHING)
+    welcome = Talk(context, newer).welcome
+    assert (welcome.major, welcome.minor, welcome.options.pool) == (1, 0, "default")

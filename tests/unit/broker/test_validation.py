@@ -4,10 +4,9 @@ import msgspec
 import pytest
 
 from broker import validation
-from broker.ring import open_ring
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire import messages
-from tests.unit.broker.parts import infer, open_message
+from tests.unit.broker.parts import infer, open_message, open_ring, told
 
 LIMITS = messages.Limits(65536, 2**20, 64, 4)
 
@@ -23,10 +22,7 @@ def check(ring, asked):
 def ring(catalog, store):
     """A ring of `sum`: two inputs `I64[batch,seq]`, seq at most 6 here."""
     ask = open_message(1, "sum", slots=16, maxima={"seq": 6})
-    ring = open_ring(1, catalog.find("sum", None), ask, LIMITS, 8, store.create)
-    ring.segment.unlink()
-    ring.attached = True
-    return ring
+    return open_ring(catalog, store, ask, LIMITS)
 
 
 @pytest.fixture
@@ -34,7 +30,7 @@ def ask(ring):
     """A function: a valid INFER with some of its fields changed."""
 
     def ask(slot=2, rows=3, samples=None, **changes):
-        return msgspec.structs.replace(infer(ring.message(1), 1, slot, rows, samples=samples), **changes)
+        return msgspec.structs.replace(infer(told(ring), 1, slot, rows, samples=samples), **changes)
 
     return ask
 

@@ -6,7 +6,6 @@ import os
 import numpy as np
 import pytest
 
-from broker.catalog import Catalog
 from ringbuf import segment
 from ringbuf.errors import Code
 from ringbuf.wire import messages
@@ -47,7 +46,8 @@ def exits():
 
 @pytest.fixture(scope="module")
 def fragile_catalog():
-    return Catalog(load_model(f"{__name__}:{name}", name, max_batch=8) for name in ("refuses", "exits"))
+    names = enumerate(("refuses", "exits"))
+    return parts.catalog_of(load_model(f"{__name__}:{name}", name, number, max_batch=8) for number, name in names)
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_rows_come_back_computed(works):
     results = [client.receive() for _ in range(3)]
     assert [(r.id, r.batch_rows, r.last) for r in results] == [(0, 3, True), (1, 3, True), (2, 3, True)]
     assert (client.plane(ring, "y")[:3] == 2 * np.arange(12).reshape(3, 4)).all()
-    assert works.context.stats.models["twice"].batches == 1
+    assert works.context.stats.of_model(0).batches == 1
 
 
 def test_a_failed_batch_is_run_again_row_by_row(fragile):

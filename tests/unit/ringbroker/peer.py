@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections import defaultdict
+from itertools import count
 from queue import SimpleQueue
 
 import numpy as np
@@ -16,7 +17,7 @@ from ringbroker.planes import sample_of, view_rows
 
 from ringbuf.errors import Code
 from ringbuf.layout import PlaneGeometry, lay_out
-from ringbuf.segment import SegmentStore
+from ringbuf.segment import Segment, SegmentStore
 from ringbuf.wire import messages
 from ringbuf.wire.framing import FrameReader
 
@@ -77,14 +78,32 @@ TOKENS = Model(
 )
 
 
+class Memory:
+    """A ring's memory, mapped on the broker's side."""
+
+    def __init__(self, store, size_bytes, kind):
+        self._memory = store.create(size_bytes, kind)
+        self.fd, self.path, self.size_bytes = self._memory
+        self.buffer = Segment(self.fd, size_bytes).buffer
+
+    def unlink(self):
+        self._memory.unlink()
+
+    def free(self):
+        self._memory.free()
+
+
 class Session:
-    """One connection."""
+    """One connection; after a resume, `rings` are those of the one before."""
 
     def __init__(self, peer, connected):
         self.peer = peer
         self.socket = connected
         self.received = []
         self.rings = {}
+        self.kind = "path"
+        self.token = None
+        self.is_resumable = False
         self.sending = threading.Lock()
 
     def serve(self):
@@ -95,6 +114,8 @@ class Session:
                     message = messages.decode_client(payload)
                     self.received.append(message)
                     self.peer.on[type(message)](self, message)
+        if not self.is_resumable:
+            self.peer.tokens.pop(self.token, None)
 
     def send(self, *answers):
         self.send_bytes(b"".join(messages.encode_frame(answer) for answer in answers))
@@ -103,10 +124,24 @@ class Session:
         with contextlib.suppress(OSError), self.sending:
             self.socket.sendall(data)
 
+    def send_with(self, answer, descriptors):
+        """Send an answer, and descriptors with its first byte."""
+        frame = messages.encode_frame(answer)
+        with contextlib.suppress(OSError), self.sending:
+            socket.send_fds(self.socket, [frame[:1]], descriptors)
+            self.socket.sendall(frame[1:])
+
+    def go_away(self):
+        """Ask the client to go on elsewhere."""
+        self.is_resumable = True
+        self.send(messages.GoAway("reload", 10_000))
+
     def fail(self, number, code, path=None, extra=messages.NO_ERROR_EXTRA):
         self.send(messages.Error(number, code, "because the test says so", path, None, extra))
 
     def hang_up(self):
+        """End as a worker does that is lost."""
+        self.is_resumable = True
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -114,14 +149,27 @@ class Session:
         return [message for message in self.received if isinstance(message, kind)]
 
     def welcome(self, hello):
-        clock_ns = time.monotonic_ns()
-        self.send(messages.Welcome(1, 0, 7, None, clock_ns, LIMITS, 0, 1, messages.NOTHING))
+        """Begin, or take up the session that the token names."""
+        self.kind = (hello.options.segments or ("path",))[0]
+        states = None
+        if hello.options.resume is not None:
+            former = self.peer.tokens.pop(hello.options.resume, None)
+            if former is None:
+                self.fail(None, Code.RESUME_REFUSED, "options.resume")
+                self.hang_up()
+                return
+            self.rings = former.rings
+            states = tuple((number, self.peer.changed.get(number, 0)) for number in self.rings)
+        self.token = f"token-{next(self.peer.counter)}"
+        self.peer.tokens[self.token] = self
+        options = messages.WelcomeOptions(hello.options.pool or "default", states, self.peer.lost)
+        self.send(messages.Welcome(1, 0, 7, self.token, time.monotonic_ns(), LIMITS, 0, 1, options))
 
     def list_models(self, ask):
         """One model to a page."""
         name, model = list(self.peer.models.items())[ask.page]
         following = ask.page + 1 if ask.page + 1 < len(self.peer.models) else None
-        listed = messages.Model(name, ("1",), "default", model.signature)
+        listed = messages.Model(name, ("1",), self.peer.pools.get(name, "default"), model.signature)
         self.send(messages.Models(ask.id, (listed,), following))
 
     def open_ring(self, ask):
@@ -129,7 +177,11 @@ class Session:
         if model is None:
             self.fail(ask.id, Code.UNKNOWN_MODEL, "model")
             return
-        self.send(self.ring_of(ask, model))
+        ring = self.ring_of(ask, model)
+        if ring.segment.kind == "fd":
+            self.send_with(ring, [self.rings[ring.ring][2].fd])
+        else:
+            self.send(ring)
 
     def ring_of(self, ask, model):
         slots = ask.slots or 8
@@ -140,7 +192,7 @@ class Session:
         layout = lay_out(
             slots, [PlaneGeometry(t.dtype, sample) for (t, _), sample in zip(tensors, samples, strict=True)]
         )
-        segment = self.peer.store.create(layout.segment_bytes)
+        segment = Memory(self.peer.store, layout.segment_bytes, self.kind)
         self.peer.segments.append(segment)
         planes = tuple(
             messages.Plane(t.name, direction, t.dtype, sample, at.offset, at.stride, t.batch_axis, "cpu")
@@ -148,16 +200,17 @@ class Session:
         )
         number = len(self.rings) + 1
         self.rings[number] = (model, planes, segment)
-        info = messages.SegmentInfo("path", segment.path, segment.size_bytes)
+        info = messages.SegmentInfo(self.kind, segment.path, segment.size_bytes)
         rows = min(slots, model.max_rows)
-        return messages.Ring(ask.id, number, info, slots, rows, "1", planes, messages.NOTHING)
+        return messages.Ring(ask.id, number, info, slots, rows, "1", planes, self.peer.ring_options)
 
     def attached(self, told):
         self.rings[told.ring][2].unlink()
 
     def answer(self, infer):
-        """Run the model, and send the RESULT."""
-        self.send(self.result_of(infer))
+        """Run the model, and send the RESULT; none for what came behind the ring's end."""
+        if infer.ring in self.rings:
+            self.send(self.result_of(infer))
 
     def result_of(self, infer):
         model, planes, segment = self.rings[infer.ring]
@@ -172,7 +225,8 @@ class Session:
             rows = np.asarray(values)
             view_rows(plane, segment.buffer, infer.slot, infer.rows, rows.shape[1:])[...] = rows
             descriptors.append((plane.offset + infer.slot * plane.stride, rows.shape, plane.dtype))
-        return messages.Result(infer.id, True, tuple(descriptors), "1", (11, 22), infer.rows, messages.NOTHING)
+        version = infer.version or "1"
+        return messages.Result(infer.id, True, tuple(descriptors), version, (11, 22), infer.rows, messages.NOTHING)
 
     def close_ring(self, ask):
         self.rings.pop(ask.ring)
@@ -191,9 +245,19 @@ class Peer:
     def __init__(self, path, models=None):
         self.path = str(path)
         self.models = models or {"double": DOUBLE, "tokens": TOKENS}
+        self.pools = {}
+        """The pool of each model that is not in `default`."""
         self.store = SegmentStore(self.path)
         self.segments = []
         self.sessions = []
+        self.tokens = {}
+        """By resume token: the session that it takes up."""
+        self.changed = {}
+        """By ring: the code that a resume tells of it."""
+        self.lost = None
+        """The code of lost requests that a resume tells."""
+        self.ring_options = messages.NO_RING_OPTIONS
+        self.counter = count(1)
         self.on = defaultdict(
             lambda: lambda session, message: None,
             {
@@ -230,7 +294,8 @@ class Peer:
         return held
 
     def restart(self):
-        """End every session, as a broker does that dies and is up again at once."""
+        """End every session, as a broker does that dies and is up again at once, knowing nothing of them."""
+        self.tokens.clear()
         for session in self.sessions:
             session.hang_up()
 
@@ -245,4 +310,4 @@ class Peer:
             thread.join(WAIT_S)
             assert not thread.is_alive()
         for segment in self.segments:
-            segment.unlink()
+            segment.free()

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import ringbroker
-from ringbroker.client import _spin_ns
+from ringbroker.settings import spin_ns
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
@@ -134,12 +134,12 @@ def test_reconnects_when_the_broker_is_back(tmp_path):
 
 
 def test_spin():
-    assert _spin_ns("off") == 0
-    assert _spin_ns(50) == 50_000
-    assert _spin_ns("auto") in (0, 100_000)
+    assert spin_ns("off") == 0
+    assert spin_ns(50) == 50_000
+    assert spin_ns("auto") in (0, 100_000)
     for wrong in ("on", -1):
         with pytest.raises(ValueError, match="spin"):
-            _spin_ns(wrong)
+            spin_ns(wrong)
 
 
 def test_no_thread_is_started(client):

@@ -26,7 +26,7 @@ def with_plane(index, **changes):
 
 
 def test_a_good_ring():
-    assert find_fault(RING, SIGNATURE) is None
+    assert find_fault(RING, SIGNATURE, "path") is None
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_good_ring():
     ],
 )
 def test_faults(ring, path):
-    assert find_fault(ring, SIGNATURE)[1] == path
+    assert find_fault(ring, SIGNATURE, "path")[1] == path
 
 
 def test_a_dim_has_one_size_in_all_planes():
@@ -72,7 +72,7 @@ def test_a_dim_has_one_size_in_all_planes():
             Plane("a", "in", "I8", (4,), 4096, 4, 0, "cpu"),
             Plane("y", "out", "I8", (size,), 8192, size, 0, "cpu"),
         )
-        fault = find_fault(replace(RING, planes=planes), signature)
+        fault = find_fault(replace(RING, planes=planes), signature, "path")
         assert (fault and fault[1]) == path
 
 

@@ -6,12 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ringbroker import ProtocolError
-from ringbroker.protocol import FIRST_ID, Protocol, own_version
+from ringbroker.protocol import FIRST_ID, Protocol, next_id, own_version
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 from ringbuf.wire.messages import NO_ERROR_EXTRA, NOTHING, encode_frame
 
+OPTIONS = messages.HelloOptions(("path",))
 LIMITS = messages.Limits(65536, 2**30, 4096, 64)
 
 
@@ -40,13 +41,13 @@ def error(number, code):
 @pytest.fixture
 def protocol():
     protocol = Protocol(Clock(1000))
-    protocol.hello("hello", "tests")
+    protocol.hello("hello", "tests", OPTIONS)
     assert [call for call, _ in protocol.feed(welcome())] == ["hello"]
     return protocol
 
 
 def test_hello_offers_what_this_client_can():
-    payload = Protocol(Clock(0)).hello("hello", "tests")[4:]
+    payload = Protocol(Clock(0)).hello("hello", "tests", OPTIONS)[4:]
     hello = messages.decode_client(payload)
     assert (hello.major, hello.minor, hello.client.name, hello.options.segments) == (1, 0, "tests", ("path",))
 
@@ -56,9 +57,9 @@ def test_hello_tells_the_version_that_is_installed(monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     own_version.cache_clear()
-    assert messages.decode_client(Protocol(Clock(0)).hello("hello", "tests")[4:]).client.version == metadata.version(
-        "ringbroker"
-    )
+    assert messages.decode_client(
+        Protocol(Clock(0)).hello("hello", "tests", OPTIONS)[4:]
+    ).client.version == metadata.version("ringbroker")
     own_version.cache_clear()
     monkeypatch.setattr(metadata, "version", missing)
     assert own_version() == "unknown"
@@ -68,7 +69,7 @@ def test_hello_tells_the_version_that_is_installed(monkeypatch):
 def test_clock_of_the_same_machine_is_taken_as_it_is():
     clock = Clock(1000)
     protocol = Protocol(clock)
-    protocol.hello("hello", "tests")
+    protocol.hello("hello", "tests", OPTIONS)
     clock.now_ns = 5000
     protocol.feed(welcome(clock_ns=3000))
     assert protocol.clock_offset_ns == 0
@@ -78,7 +79,7 @@ def test_clock_of_the_same_machine_is_taken_as_it_is():
 def test_another_clock_is_compared_at_receipt(clock_ns):
     clock = Clock(1000)
     protocol = Protocol(clock)
-    protocol.hello("hello", "tests")
+    protocol.hello("hello", "tests", OPTIONS)
     clock.now_ns = 5000
     protocol.feed(welcome(clock_ns=clock_ns))
     assert protocol.clock_offset_ns == clock_ns - 5000
@@ -87,14 +88,14 @@ def test_another_clock_is_compared_at_receipt(clock_ns):
 @pytest.mark.parametrize(("major", "minor"), [(2, 0), (0, 0), (1, 1)])
 def test_a_version_that_was_not_offered(major, minor):
     protocol = Protocol(Clock(0))
-    protocol.hello("hello", "tests")
+    protocol.hello("hello", "tests", OPTIONS)
     protocol.feed(welcome(major=major, minor=minor))
     assert protocol.error.code == Code.BAD_ANSWER
 
 
 def test_refused_hello_is_an_answer():
     protocol = Protocol(Clock(0))
-    protocol.hello("hello", "tests")
+    protocol.hello("hello", "tests", OPTIONS)
     ((call, answer),) = protocol.feed(error(None, Code.TOO_MANY_CONNECTIONS))
     assert (call, answer.code) == ("hello", Code.TOO_MANY_CONNECTIONS)
 
@@ -102,7 +103,7 @@ def test_refused_hello_is_an_answer():
 @given(st.data())
 def test_any_split_gives_the_same_answers(data):
     protocol = Protocol(Clock(0))
-    protocol.hello("hello", "tests")
+    protocol.hello("hello", "tests", OPTIONS)
     stream = welcome() + result(1) + error(2, 5001) + encode_frame(messages.GoAway("bye", 1)) + result(3) + result(99)
     protocol.calls |= {1: "one", 2: "two", 3: "three", 4: "four"}
     answered, rest = [], stream
@@ -155,7 +156,7 @@ def test_other_error_without_id_belongs_to_nobody(protocol):
     assert protocol.error is None
 
 
-def test_ids_are_never_used_twice_and_always_nine_bytes(protocol):
-    numbers = [protocol.next_id() for _ in range(100)]
+def test_ids_are_never_used_twice_and_always_nine_bytes():
+    numbers = [next_id() for _ in range(100)]
     assert len(set(numbers)) == 100
     assert all(FIRST_ID <= number < 2**53 for number in numbers)

@@ -8,11 +8,11 @@ import ringbroker
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
-from tests.unit.ringbroker.peer import WAIT_S, Background, Session, wait_until
+from tests.unit.ringbroker.peer import WAIT_S, Background, Peer, Session, wait_until
 
 
 def is_waiting(model, count):
-    return len(model._ring._waiting) == count
+    return len(model._rings[0]._waiting) == count
 
 
 @pytest.mark.parametrize("rows", [0, -1, 9])
@@ -80,13 +80,36 @@ def test_closing_tells_those_who_wait(model):
     lease.release()
 
 
-def test_lost_broker_tells_those_who_wait(peer, model):
+def test_those_who_wait_get_rows_of_the_next_ring(peer, model):
     with model.acquire(8):
         waiting = Background(model.acquire, 1)
         wait_until(lambda: is_waiting(model, 1))
         peer.restart()
-        with pytest.raises(ringbroker.BrokerLost):
-            waiting.result()
+        waiting.result().release()
+
+
+def test_a_lost_connection_keeps_the_queue(peer, model):
+    lease = model.acquire(8)
+    waiting = Background(model.acquire, 1)
+    wait_until(lambda: is_waiting(model, 1))
+    peer.sessions[0].hang_up()
+    wait_until(lambda: len(peer.sessions) == 2)
+    lease.release()
+    waiting.result().release()
+
+
+def test_broker_that_is_gone_for_good_tells_those_who_wait(tmp_path):
+    with Peer(tmp_path / "broker.sock") as peer:
+        client = ringbroker.connect(peer.path, timeout=0.1)
+        model = client.open("double", slots=8)
+        lease = model.acquire(8)
+        waiting = Background(model.acquire, 1)
+        wait_until(lambda: is_waiting(model, 1))
+    with pytest.raises(ringbroker.BrokerLost):
+        waiting.result()
+    assert is_waiting(model, 0)
+    lease.release()
+    client.close()
 
 
 def test_no_rows_are_lost_among_many_threads(model):
@@ -146,7 +169,6 @@ def test_ring_that_is_not_as_the_protocol_says(peer, client):
     assert peer.sessions[0].got(messages.Attached) == []
     peer.on[messages.Open] = Session.open_ring
     client.open("double").close()
-    assert len(peer.sessions) == 2
 
 
 def test_ring_that_comes_too_late_is_given_back(peer, client):

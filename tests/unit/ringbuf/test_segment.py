@@ -1,5 +1,6 @@
 """Segments in /dev/shm: shared, reserved, private, and gone when nobody maps them."""
 
+import os
 import stat
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from ringbuf import segment
 from ringbuf.errors import Code, RingbrokerError
-from ringbuf.segment import SHM_DIR, SegmentStore
+from ringbuf.segment import SHM_DIR, Segment, SegmentStore
 
 
 @pytest.fixture
@@ -23,8 +24,9 @@ def names_of(store):
 
 
 def test_what_one_writes_the_other_sees(store):
-    ours = store.create(8192)
-    theirs = segment.attach(ours.path, 8192)
+    made = store.create(8192)
+    ours, theirs = Segment(made.fd, 8192), segment.attach(made.path, 8192)
+    made.free()
     ours.buffer[4096:4100] = b"ring"
     assert bytes(theirs.buffer[4096:4100]) == b"ring"
     theirs.buffer[8191] = 7
@@ -41,15 +43,27 @@ def test_it_is_private_and_its_space_is_reserved(store):
 
 
 def test_memory_lives_on_without_its_name(store):
-    ours = store.create(8192)
-    theirs = segment.attach(ours.path, 8192)
-    ours.unlink()
-    ours.unlink()
+    made = store.create(8192)
+    ours, theirs = Segment(made.fd, 8192), segment.attach(made.path, 8192)
+    made.unlink()
+    made.free()
     assert names_of(store) == []
     view = np.frombuffer(theirs.buffer, np.uint8)
     del theirs
     ours.buffer[5000] = 9
     assert view[5000] == 9
+
+
+def test_a_segment_without_a_name_cannot_be_cut_short(store):
+    made = store.create(8192, "fd")
+    assert (made.path, names_of(store)) == (None, [])
+    assert os.fstat(made.fd).st_blocks * 512 >= 8192
+    for size in (0, 16384):
+        with pytest.raises(PermissionError):
+            os.ftruncate(made.fd, size)
+    theirs = segment.attach_descriptor(os.dup(made.fd), 8192)
+    made.free()
+    assert bytes(theirs.buffer[:8]) == b"RINGBRKR"
 
 
 def test_sweep_takes_its_own_and_no_others(store, tmp_path):

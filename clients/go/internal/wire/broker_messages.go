@@ -19,7 +19,7 @@ type (
 		ClockNS         uint64
 		Limits          Limits
 		Worker, Workers uint16
-		Options         Options
+		Options         WelcomeOptions
 	}
 	// Models answers a List (section 5).
 	Models struct {
@@ -34,7 +34,7 @@ type (
 		Slots, MaxRows uint64
 		Version        string
 		Planes         []Plane
-		Options        Options
+		Options        RingOptions
 	}
 	// Result answers an Infer (section 7).
 	Result struct {
@@ -93,7 +93,7 @@ func (m *Welcome) code(c *codec) {
 	codeMap(c, "limits", &m.Limits, limitsKeys)
 	codeU16(c, "worker", &m.Worker)
 	codeU16(c, "workers", &m.Workers)
-	codeOptions(c, "options", &m.Options)
+	codeMap(c, "options", &m.Options, welcomeKeys)
 }
 
 func (m *Models) code(c *codec) {
@@ -110,7 +110,7 @@ func (m *Ring) code(c *codec) {
 	codeCount(c, "max_rows", &m.MaxRows)
 	codeName(c, "version", &m.Version)
 	codeList(c, "planes", &m.Planes, 64, codePlane)
-	codeOptions(c, "options", &m.Options)
+	codeMap(c, "options", &m.Options, ringKeys)
 }
 
 func (m *Result) code(c *codec) {

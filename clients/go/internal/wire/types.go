@@ -121,13 +121,13 @@ func codePlane(c *codec, name string, p *Plane) {
 // Segment says what to map.
 type Segment struct {
 	Kind  string
-	Path  string
+	Path  Opt[string]
 	Bytes uint64
 }
 
 var segmentKeys = []key[Segment]{
 	{"kind", nil, func(c *codec, name string, s *Segment) { codeName(c, name, &s.Kind) }},
-	{"path", nil, func(c *codec, name string, s *Segment) { codeText(c, name, &s.Path) }},
+	{"path", nil, func(c *codec, name string, s *Segment) { codeOpt(c, name, &s.Path, codeText) }},
 	{"bytes", nil, func(c *codec, name string, s *Segment) { codeU53(c, name, &s.Bytes) }},
 }
 
@@ -171,6 +171,47 @@ var helloKeys = []key[HelloOptions]{
 		func(c *codec, name string, o *HelloOptions) { codeOpt(c, name, &o.Pool, codeName) }},
 	{"resume", func(o *HelloOptions) bool { return o.Resume.Set },
 		func(c *codec, name string, o *HelloOptions) { codeOpt(c, name, &o.Resume, codeName) }},
+}
+
+// RingState says whether a ring is as it was, code 0, after its session has been resumed (section 9).
+type RingState struct {
+	Ring uint64
+	Code uint16
+}
+
+func codeRingState(c *codec, name string, s *RingState) {
+	c.openTuple(name, 2)
+	codeU53(c, "ring", &s.Ring)
+	codeU16(c, "code", &s.Code)
+	c.leave()
+}
+
+func codeRingStates(c *codec, name string, s *[]RingState) { codeList(c, name, s, 4096, codeRingState) }
+
+// WelcomeOptions are the known options of a WELCOME.
+type WelcomeOptions struct {
+	Pool  Opt[string]
+	Rings Opt[[]RingState]
+	Lost  Opt[uint16]
+}
+
+var welcomeKeys = []key[WelcomeOptions]{
+	{"pool", func(o *WelcomeOptions) bool { return o.Pool.Set },
+		func(c *codec, name string, o *WelcomeOptions) { codeOpt(c, name, &o.Pool, codeName) }},
+	{"rings", func(o *WelcomeOptions) bool { return o.Rings.Set },
+		func(c *codec, name string, o *WelcomeOptions) { codeOpt(c, name, &o.Rings, codeRingStates) }},
+	{"lost", func(o *WelcomeOptions) bool { return o.Lost.Set },
+		func(c *codec, name string, o *WelcomeOptions) { codeOpt(c, name, &o.Lost, codeU16) }},
+}
+
+// RingOptions are the known options of a RING.
+type RingOptions struct {
+	Stateful Opt[bool]
+}
+
+var ringKeys = []key[RingOptions]{
+	{"stateful", func(o *RingOptions) bool { return o.Stateful.Set },
+		func(c *codec, name string, o *RingOptions) { codeOpt(c, name, &o.Stateful, codeBool) }},
 }
 
 // InferExtra is the known part of an INFER's extra.

@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 
-from broker.engine import repository
-from broker.engine.config import ModelConfig
+from broker.engine import keys, repository
+from broker.engine.config import Canary, ModelConfig
 from ringbuf.errors import Code, RingbrokerError
 
 EVERY_KEY = """
@@ -76,11 +76,8 @@ def test_every_key():
 
 def test_every_field_of_a_model_has_its_key():
     """A field that is added must be settable, or be one that a folder's place says."""
-    assert set(ModelConfig.__dataclass_fields__) == (set(repository._KEYS) - {"factory"}) | {
-        "name",
-        "source",
-        "version",
-    }
+    settable = (set(keys.KEYS) - {"factory"}) | set(keys.VERSION_KEYS)
+    assert set(ModelConfig.__dataclass_fields__) == settable | {"name", "source", "is_candidate"}
 
 
 def test_defaults_are_those_of_the_model():
@@ -126,7 +123,7 @@ def test_an_absolute_path_stays():
 def test_values_of_a_wrong_type(text, key):
     error = refusal(from_text, text)
     assert (error.code, error.path) == (Code.CONFIG_INVALID, f"m.{key}")
-    assert repository._KEYS[key].expects in error.text
+    assert keys.KEYS[key].expects in error.text
 
 
 @pytest.mark.parametrize(("key", "hint"), [("gater", "did you mean 'gather'?"), ("zzz", "there are allow_pickle, ")])
@@ -152,7 +149,7 @@ def test_a_file_or_a_factory(text, source):
 def test_the_file_of_a_version(models, files, chosen):
     write(models, *(f"net/1/{file}" for file in files))
     config = repository.read_model(models / "net" / "1")
-    assert config == ModelConfig(name="net", source=str(models / "net" / "1" / chosen))
+    assert config == ModelConfig(name="net", source=str(models / "net" / "1" / chosen), version="1")
 
 
 @pytest.mark.parametrize("files", [["a.pt", "b.pt2"], ["model.pt", "model.onnx", "c.pt"]])
@@ -216,7 +213,8 @@ def test_a_table_that_cannot_be_read(models, content):
 
 def test_a_repository(models):
     write(models, "b/1/model.pt2", "a/1/model.pt2", "a/2/model.onnx", ".git/1/model.pt2", "README.md")
-    assert [(model.name, model.version) for model in repository.read_repository(models)] == [("a", "2"), ("b", "1")]
+    found = [repository.versions_of(model) for model in repository.read_repository(models)]
+    assert [[(model.name, model.version) for model in versions] for versions in found] == [[("a", "2")], [("b", "1")]]
 
 
 def test_a_repository_with_a_model_without_versions(models):
@@ -249,8 +247,77 @@ def test_what_the_operator_says_goes_before_the_folder(models):
 def test_another_source_is_resolved_already(models):
     write(models, "net/3/model.pt2")
     for source in ("a.b:c", str(models / "net" / "3" / "model.pt2"), str(models / "absent")):
-        config = ModelConfig(name="m", source=source)
-        assert repository.resolve(config) is config
+        config = ModelConfig(name="m", source=source, version="7")
+        assert repository.resolve(config) == config
+        assert repository.versions_of(config) == [config]
+
+
+def versions_of(models, **said):
+    return repository.versions_of(ModelConfig(name="net", source=str(models / "net"), **said))
+
+
+def test_the_usual_version_further_ones_and_a_canary(models):
+    write(models, *(f"net/{version}/model.pt2" for version in "1234"))
+    found = versions_of(models, versions=("1",), canary=Canary("4", 5))
+    assert [(each.version, each.is_candidate) for each in found] == [("3", False), ("1", False), ("4", True)]
+    assert found[2].source == str(models / "net" / "4" / "model.pt2")
+    assert [each.version for each in versions_of(models, version="2", versions=("2", "4"))] == ["2", "4"]
+
+
+def test_a_model_says_its_versions_unless_the_operator_does(models):
+    write(models, *(f"net/{version}/model.pt2" for version in "123"))
+    text = "version = '1'\nversions = ['2']\ncanary = { version = '3', percent = 5, seed = 7 }\nmax_batch = 2"
+    (models / "net" / "model.toml").write_text(text)
+    found = versions_of(models)
+    assert [(each.version, each.is_candidate) for each in found] == [("1", False), ("2", False), ("3", True)]
+    assert {(each.canary, each.max_batch) for each in found} == {(Canary("3", 5.0, 7), 2)}
+    found = versions_of(models, version="3", canary=Canary("1", 1))
+    assert [(each.version, each.is_candidate) for each in found] == [("3", False), ("2", False), ("1", True)]
+
+
+@pytest.mark.parametrize(
+    ("said", "path", "text"),
+    [
+        ({"version": "3"}, "net.version", "there is no version '3'; there are 1, 20"),
+        ({"versions": ("2",)}, "net.versions", "there is no version '2': did you mean '20'?"),
+        ({"canary": Canary("9", 5)}, "net.canary", "there is no version '9'"),
+        ({"canary": Canary("20", 5), "version": "20"}, "net.canary", "cannot be its own canary"),
+    ],
+)
+def test_versions_that_cannot_be_served(models, said, path, text):
+    write(models, "net/1/model.pt2", "net/20/model.pt2")
+    error = refusal(lambda: versions_of(models, **said))
+    assert (error.code, error.path) == (Code.CONFIG_INVALID, path)
+    assert text in error.text
+
+
+def test_the_only_version_is_no_canary(models):
+    write(models, "net/1/model.pt2")
+    assert refusal(lambda: versions_of(models, canary=Canary("1", 5))).path == "net.canary"
+    assert refusal(lambda: repository.versions_of(ModelConfig(name="m", source="m.pt2", versions=("1",)))).path == "m"
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("versions = '1'", "net.versions"),
+        ("version = 1", "net.version"),
+        ("canary = { version = '1' }", "net.canary"),
+        ("canary = { version = '1', percent = 101 }", "net.canary.percent"),
+        ("canary = { version = '1', percent = 5, sed = 1 }", "net.canary.sed"),
+    ],
+)
+def test_what_a_model_says_wrongly_of_its_versions(models, text, path):
+    write(models, "net/1/model.pt2")
+    (models / "net" / "model.toml").write_text(text)
+    error = refusal(lambda: versions_of(models))
+    assert (error.code, error.path) == (Code.CONFIG_INVALID, path)
+
+
+def test_a_version_says_nothing_of_other_versions(models):
+    write(models, "net/1/model.pt2")
+    (models / "net" / "1" / "model.toml").write_text("versions = ['2']")
+    assert refusal(lambda: versions_of(models)).path == "net.versions"
 
 
 def test_a_name_that_is_too_long_for_a_file():

@@ -11,8 +11,8 @@ from broker.engine.tensors import DTYPE_NAMES, TORCH_DTYPES, PlaneTensors
 from ringbuf import segment
 from ringbuf.dtypes import DTYPES
 from ringbuf.layout import PlaneGeometry, lay_out
-from ringbuf.segment import SegmentStore
-from ringbuf.wire.messages import Tensor
+from ringbuf.segment import Segment, SegmentStore
+from ringbuf.wire import messages
 
 SLOTS = 4
 
@@ -24,10 +24,11 @@ class Plane:
         layout = lay_out(SLOTS, [PlaneGeometry(dtype, (3,)), PlaneGeometry(dtype, sample)])
         at = layout.planes[1]
         made = store.create(layout.segment_bytes)
-        attached = segment.attach(made.path, made.size_bytes)
-        made.unlink()
+        ours, attached = Segment(made.fd, made.size_bytes), segment.attach(made.path, made.size_bytes)
+        made.free()
         self.path = made.path
-        self.tensors = PlaneTensors(made.buffer, SLOTS, [Tensor("x", dtype, (), batch_axis)], [sample], [at])
+        plane = messages.Plane("x", "in", dtype, sample, at.offset, at.stride, batch_axis, "cpu")
+        self.tensors = PlaneTensors(ours.buffer, SLOTS, [plane])
         memory = attached.buffer[at.offset : at.offset + SLOTS * at.stride]
         self.client = np.frombuffer(memory, DTYPES[dtype].numpy).reshape(SLOTS, *sample)
 

@@ -1,0 +1,330 @@
+"""A generation: one set of loaded models, the process that loaded them, and the workers forked from it, as the
+supervisor sees them (DESIGN section 7).
+
+A generation never changes. A change is a new one beside it, and this one sent away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import mmap
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from broker import lifeline
+from broker.config import PoolConfig, ServeConfig
+from broker.control import (
+    Channel,
+    Exited,
+    Failed,
+    Fork,
+    Forked,
+    Loaded,
+    Loading,
+    Packet,
+    Ready,
+    Retire,
+    Serving,
+    channel_pair,
+)
+from broker.stats import ALIVE_NS, BUSY_SINCE_NS, Stats, page_bytes
+from ringbuf.errors import Code, RingbrokerError
+
+log = logging.getLogger("broker.generation")
+
+_LEAST_BACKOFF_NS = 10**8
+_MOST_BACKOFF_NS = 5 * 10**9
+_WARM_UP_NS = 60 * 10**9
+
+
+class Watcher(Protocol):
+    """Calls back when something is readable: the supervisor's loop."""
+
+    def watch(self, fd: int, callback: Callable[[], None]) -> None:
+        """Call `callback` whenever `fd` is readable."""
+
+    def unwatch(self, fd: int) -> None:
+        """Watch `fd` no more."""
+
+
+class Worker:
+    """One worker process."""
+
+    def __init__(self, number: int, pool: PoolConfig, index: int, channel: Channel, stats: Stats, now_ns: int) -> None:
+        self.number = number
+        self.pool = pool
+        self.index = index
+        """Its place in its pool, from 0."""
+        self.channel = channel
+        self.stats = stats
+        self.began_ns = now_ns
+        self.is_serving = False
+        self.is_retiring = False
+        self.pid: int | None = None
+        self.ended_for: int | None = None
+        """The code that its requests end in, where we ended it."""
+        self._pidfd: int | None = None
+
+    def take_pid(self, pid: int) -> None:
+        """Learn who it is; it tells itself, and so does its loader."""
+        if self.pid is not None:
+            return
+        self.pid = pid
+        with contextlib.suppress(ProcessLookupError):  # gone already
+            self._pidfd = os.pidfd_open(pid)
+
+    def idle_or_busy_ns(self, now_ns: int) -> int:
+        """How long ago it last showed that it lives: began its batch, or turned its loop."""
+        page = self.stats.page
+        return now_ns - (page[BUSY_SINCE_NS] or page[ALIVE_NS] or self.began_ns)
+
+    def kill(self, code: int | None = None) -> None:
+        """End it now; its requests end in `code`, or are lost."""
+        self.ended_for = code
+        if self._pidfd is not None:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Let go of what we hold of it, also where somebody still knows it."""
+        self.channel.close()
+        self.stats = Stats()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+class Events(Protocol):
+    """What a generation tells: the supervisor."""
+
+    def ready(self, generation: Generation) -> None:
+        """All its models are loaded, and every worker serves."""
+
+    def failed(self, generation: Generation, error: RingbrokerError) -> None:
+        """It cannot serve, and is gone."""
+
+    def worker_lost(self, worker: Worker) -> None:
+        """A worker is gone; another is on its way, unless it was sent away."""
+
+    def packet(self, worker: Worker, packet: Packet) -> None:
+        """A worker says that it serves, or something about its sessions."""
+
+
+class Generation:
+    """The supervisor's side of a loader and its workers."""
+
+    def __init__(
+        self,
+        number: int,
+        config: ServeConfig,
+        watcher: Watcher,
+        events: Events,
+        lifeline_fd: int,
+        clock_ns: Callable[[], int],
+    ) -> None:
+        """Start loading."""
+        self.number = number
+        self.config = config
+        self.pools = config.all_pools()
+        self.loaded: list[Loaded] = []
+        self.workers: list[Worker] = []
+        self.past = Stats()
+        """What the workers that are gone counted."""
+        self.is_ready = False
+        self.is_retiring = False
+        self.is_orphaned = False
+        """Whether its loader is gone, so that it can replace no worker."""
+        self._watcher = watcher
+        self._events = events
+        self._loading: str | None = None
+        self._failure: RingbrokerError | None = None
+        self._next_worker = 0
+        self._orphans: list[int] = []  # workers' processes that ended after their loader, and are ours to reap
+        self._restarts: list[tuple[int, PoolConfig, int]] = []  # when, and which
+        self._backoff_ns: dict[tuple[str, int], int] = {}
+        self._clock_ns = clock_ns
+        self._channel, self._process = self._start(lifeline_fd)
+        watcher.watch(self._channel.fileno(), self._hear_loader)
+
+    def _start(self, lifeline_fd: int) -> tuple[Channel, subprocess.Popen[bytes]]:
+        channel, far = channel_pair()
+        config_fd = os.memfd_create("config")
+        try:
+            os.write(config_fd, msgspec.msgpack.encode(self.config))
+            passed = (far, config_fd, lifeline_fd)
+            command = [sys.executable, "-m", "broker.loader", *map(str, passed)]
+            process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        finally:
+            os.close(far)
+            os.close(config_fd)
+        return channel, process
+
+    # --- what the supervisor asks ---
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was sent away, and nothing of it is left."""
+        return self.is_retiring and not self.workers and not self._orphans and self._process.poll() is not None
+
+    def retire(self, reason: str, grace_ms: int) -> None:
+        """Send every client away; the workers end when they are gone, and the loader ends now."""
+        self.is_retiring = True
+        self._restarts.clear()
+        self._close_loader()
+        for worker in self.workers:
+            worker.is_retiring = True
+            worker.channel.send(Retire(reason, grace_ms))
+
+    def kill(self) -> None:
+        """End everything now."""
+        self.is_retiring = True
+        self._process.kill()
+        for worker in list(self.workers):
+            worker.kill()
+            self._bury(worker)
+        self._close_loader()
+        self._process.wait()
+
+    def tick(self, now_ns: int) -> None:
+        """Replace workers whose time has come, and end those that hang."""
+        for due in [restart for restart in self._restarts if restart[0] <= now_ns]:
+            self._restarts.remove(due)
+            self._fork(due[1], due[2])
+        lifeline.reap(self._orphans)
+        limit_ns = int(self.config.max_execution_s * 1e9)
+        for worker in self.workers:
+            worker.channel.flush()
+            silent_ns = worker.idle_or_busy_ns(now_ns)
+            if worker.ended_for is None and silent_ns > (limit_ns if worker.is_serving else _WARM_UP_NS):
+                log.error("a worker hangs, and is ended", extra=self._told(worker) | {"silent_s": silent_ns // 10**9})
+                worker.kill(Code.EXECUTION_TIMEOUT)
+
+    # --- what comes from the processes ---
+
+    def _hear_loader(self) -> None:
+        for packet, _ in self._channel.receive():
+            match packet:
+                case Loading(model):
+                    self._loading = model
+                case Loaded():
+                    self.loaded.append(packet)
+                case Failed(code, text, path):
+                    self._failure = RingbrokerError(code, text, path)
+                case Ready():
+                    self._loading = None
+                    self.past = Stats(models=len(self.loaded))
+                    for pool in self.pools:
+                        for index in range(pool.workers):
+                            self._fork(pool, index)
+                case Forked(number, pid):
+                    for worker in self.workers:
+                        if worker.number == number:
+                            worker.take_pid(pid)
+                case Exited(number, how):
+                    log.log(
+                        logging.INFO if self.is_retiring else logging.WARNING,
+                        "a worker's process is gone",
+                        extra={"worker": number, "generation": self.number, "how": how},
+                    )
+        if not self._channel.is_open:
+            self._lose_loader()
+
+    def _lose_loader(self) -> None:
+        status = self._process.wait()
+        self._close_loader()
+        if self.is_retiring:
+            return
+        self.is_orphaned = True
+        if self.is_ready:
+            return
+        how = f"exited with {status}" if status >= 0 else f"was ended by {signal.Signals(-status).name}"
+        text = f"the loader {how}" + (f" while it loaded {self._loading}" if self._loading else "")
+        self._fail(self._failure or RingbrokerError(Code.LOADER_DIED, text, self._loading))
+
+    def _hear_worker(self, worker: Worker) -> None:
+        for packet, descriptors in worker.channel.receive():
+            for fd in descriptors:  # none is ever sent this way
+                os.close(fd)
+            match packet:
+                case Serving(pid):
+                    worker.take_pid(pid)
+                    worker.is_serving = True
+                    worker.stats.page[ALIVE_NS] = self._clock_ns()
+                    self._backoff_ns.pop((worker.pool.name, worker.index), None)
+                    self._check_ready()
+                    self._events.packet(worker, packet)
+                case Failed(code, text, path):
+                    self._failure = RingbrokerError(code, text, path)
+                case _:
+                    self._events.packet(worker, packet)
+        if not worker.channel.is_open:
+            self._lose_worker(worker)
+
+    def _fork(self, pool: PoolConfig, index: int) -> None:
+        page_fd = os.memfd_create("counters")
+        channel, far = channel_pair()
+        try:
+            os.ftruncate(page_fd, page_bytes(len(self.loaded)))
+            stats = Stats(memory=memoryview(mmap.mmap(page_fd, 0)))
+            self._next_worker += 1
+            worker = Worker(self._next_worker, pool, index, channel, stats, self._clock_ns())
+            self._channel.send(Fork(worker.number, pool.name, index, pool.workers), [far, page_fd])
+        finally:
+            os.close(far)
+            os.close(page_fd)
+        self.workers.append(worker)
+        self._watcher.watch(channel.fileno(), lambda: self._hear_worker(worker))
+
+    def _check_ready(self) -> None:
+        wanted = sum(pool.workers for pool in self.pools)
+        if not self.is_ready and sum(worker.is_serving for worker in self.workers) == wanted:
+            self.is_ready = True
+            self._events.ready(self)
+
+    def _lose_worker(self, worker: Worker) -> None:
+        self._bury(worker)
+        self._events.worker_lost(worker)
+        if self.is_retiring or (self.is_ready and self.is_orphaned):
+            return
+        if not self.is_ready:
+            text = f"a worker of the pool {worker.pool.name} died before it served"
+            self._fail(self._failure or RingbrokerError(Code.LOADER_DIED, text))
+            return
+        place = (worker.pool.name, worker.index)
+        wait_ns = 0
+        if not worker.is_serving:  # it would die again
+            wait_ns = self._backoff_ns[place] = min(
+                max(2 * self._backoff_ns.get(place, 0), _LEAST_BACKOFF_NS), _MOST_BACKOFF_NS
+            )
+        log.warning("a worker was lost", extra=self._told(worker) | {"next_in_ms": wait_ns // 10**6})
+        if wait_ns == 0:
+            self._fork(worker.pool, worker.index)
+        else:
+            self._restarts.append((self._clock_ns() + wait_ns, worker.pool, worker.index))
+
+    def _bury(self, worker: Worker) -> None:
+        self.workers.remove(worker)
+        self.past.absorb(worker.stats)
+        self._watcher.unwatch(worker.channel.fileno())
+        worker.close()
+        if self._channel.fileno() < 0 and worker.pid is not None:
+            self._orphans.append(worker.pid)
+
+    def _fail(self, error: RingbrokerError) -> None:
+        self.kill()
+        self._events.failed(self, error)
+
+    def _close_loader(self) -> None:
+        if self._channel.fileno() >= 0:
+            self._watcher.unwatch(self._channel.fileno())
+            self._channel.close()
+
+    def _told(self, worker: Worker) -> dict[str, Any]:
+        return {"worker": worker.number, "pid": worker.pid, "pool": worker.pool.name, "generation": self.number}

@@ -1,0 +1,189 @@
+"""The loader: the process that reads a generation's models and forks its workers (DESIGN section 7).
+
+    python -m broker.loader CHANNEL CONFIG LIFELINE      three descriptors, from the supervisor
+
+It loads and tries every model with one thread, because a thread pool that was started before a fork hangs the child.
+Then it proves that its forks can run them with several: it forks one that does. Where that fails, it begins anew and
+lets every worker load for itself, which costs memory and time, and is said in the log. What it has loaded is never
+changed again, so its workers share it.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+
+import msgspec
+
+from broker import lifeline, log
+from broker.catalog import Catalog
+from broker.config import PoolConfig, ServeConfig
+from broker.control import Channel, Exited, Failed, Fork, Forked, Loaded, Loading, Ready, socket_of
+from broker.engine import models
+from broker.engine.models import Model
+from broker.engine.repository import versions_of
+from broker.engine.signature import written
+from broker.worker_process import work
+from ringbuf.errors import RingbrokerError
+
+logger = logging.getLogger("broker.loader")
+
+_PROOF_S = 5.0  # for each model; a child that hangs does so for ever
+_EACH = "--each-worker-loads"
+
+
+class Loader:
+    """One generation's loader."""
+
+    def __init__(self, channel: Channel, config: ServeConfig, lifeline_fd: int) -> None:
+        self.channel = channel
+        self._config = config
+        self._lifeline_fd = lifeline_fd
+        self._pools = {pool.name: pool for pool in config.all_pools()}
+        self._workers: dict[int, int] = {}  # by process id
+
+    def load(self, threads: int) -> Catalog:
+        """Load all models, and say so; raises `RingbrokerError`."""
+        loaded: list[Model] = []
+        for config in self._config.models:
+            self.channel.send(Loading(config.name))
+            for version in versions_of(config):
+                model = models.load(version, threads=threads, number=len(loaded))
+                loaded.append(model)
+                self.channel.send(_told(model))
+        return self.catalog_of(loaded)
+
+    def catalog_of(self, loaded: Sequence[Model]) -> Catalog:
+        """A catalog of these models, in their pools."""
+        return Catalog(loaded, {model: pool.name for pool in self._pools.values() for model in pool.models})
+
+    def run(self, catalog: Catalog | None) -> None:
+        """Fork workers when asked, until the supervisor closes the channel; without a catalog, each worker loads."""
+        wake, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(woken)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.channel.send(Ready())
+        while self.channel.is_open:
+            select.select([self.channel.fileno(), wake], [], [])
+            for packet, descriptors in self.channel.receive():
+                if isinstance(packet, Fork):
+                    self._fork(packet, descriptors, catalog)
+            self._reap(wake)
+
+    def _fork(self, fork: Fork, descriptors: list[int], catalog: Catalog | None) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become_worker(fork, descriptors, catalog)
+        for fd in descriptors:
+            os.close(fd)
+        self._workers[pid] = fork.worker
+        self.channel.send(Forked(fork.worker, pid))
+
+    def _become_worker(self, fork: Fork, descriptors: list[int], catalog: Catalog | None) -> None:
+        """In the child: serve, and never return."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self.channel.close()
+            lifeline.hold(self._lifeline_fd)
+            channel = Channel(socket_of(descriptors[0]))
+            try:
+                if catalog is None:
+                    catalog = self._load_quietly(self._pools[fork.pool].threads or 1)
+                work(self._config, self._pools[fork.pool], catalog, fork, channel, descriptors[1])
+                status = 0
+            except RingbrokerError as error:
+                channel.send(Failed(error.code, error.text, error.path))
+        except BaseException:
+            logger.exception("a worker ended by a bug")
+        finally:
+            os._exit(status)
+
+    def _load_quietly(self, threads: int) -> Catalog:
+        configs = [version for config in self._config.models for version in versions_of(config)]
+        return self.catalog_of(
+            [models.load(config, threads=threads, number=number) for number, config in enumerate(configs)]
+        )
+
+    def _reap(self, wake: int) -> None:
+        while select.select([wake], [], [], 0)[0]:
+            os.read(wake, 4096)
+        while self._workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            self.channel.send(Exited(self._workers.pop(pid), how_ended(status)))
+
+
+def how_ended(status: int) -> str:
+    """What `waitpid` said, in words."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"exited with {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+
+
+def forks_can_run(catalog: Catalog, pools: Sequence[PoolConfig], limit_s: float) -> bool:
+    """Whether a forked child can bind and run every model with several threads, tried in one that is thrown away."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            threads = max(2, *(pool.threads or 1 for pool in pools))
+            for model in catalog.models():
+                model.bound(threads)
+            os._exit(0)
+        except BaseException:
+            logger.exception("a model cannot be run in a forked process")
+        finally:
+            os._exit(1)
+    pidfd = os.pidfd_open(pid)
+    has_ended = bool(select.select([pidfd], [], [], limit_s)[0])
+    os.close(pidfd)
+    if not has_ended:
+        os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _told(model: Model) -> Loaded:
+    signature = model.signature
+    ins, outs = ({tensor.name: written(tensor) for tensor in side} for side in (signature.inputs, signature.outputs))
+    canary = model.config.canary if model.config.is_candidate else None
+    return Loaded(model.name, model.version, model.config.source, ins, outs, canary.percent if canary else None)
+
+
+def main() -> None:
+    """Run as the supervisor's child."""
+    channel_fd, config_fd, lifeline_fd = map(int, sys.argv[1:4])
+    lifeline.hold(lifeline_fd)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, also where a whole group gets them
+    config = msgspec.msgpack.decode(os.pread(config_fd, os.fstat(config_fd).st_size, 0), type=ServeConfig)
+    log.configure(config.log_format)
+    loader = Loader(Channel(socket_of(channel_fd)), config, lifeline_fd)
+    if _EACH in sys.argv:
+        loader.run(None)
+        return
+    try:
+        catalog = loader.load(threads=1)
+    except RingbrokerError as error:
+        loader.channel.send(Failed(error.code, error.text, error.path))
+        sys.exit(1)
+    catalog = loader.catalog_of([model.without_plan() for model in catalog.models()])
+    gc.collect()
+    gc.freeze()  # the models never become garbage, and a collection would copy every page that holds an object
+    if forks_can_run(catalog, config.all_pools(), _PROOF_S * len(config.models)):
+        os.close(config_fd)
+        loader.run(catalog)
+        return
+    logger.warning("the models cannot be run in forks of the process that loaded them: every worker loads its own")
+    for fd in (channel_fd, config_fd, lifeline_fd):
+        os.set_inheritable(fd, True)
+    os.execv(sys.executable, [sys.executable, "-m", "broker.loader", *sys.argv[1:4], _EACH])
+
+
+if __name__ == "__main__":
+    main()
