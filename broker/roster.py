@@ -32,6 +32,8 @@ class SessionRecord:
 
     number: int
     token: str
+    former_token: str
+    """Good as well: the worker that was to tell the new one may have died before it did."""
     hello: Hello
     pool: str
     worker: Hashable | None = None
@@ -78,7 +80,7 @@ class Roster:
     def begin(self, hello: Hello, pool: str) -> SessionRecord:
         """A new session, which nobody serves yet."""
         self._count += 1
-        session = SessionRecord(self._count, "", hello, pool)
+        session = SessionRecord(self._count, "", "", hello, pool)
         self.sessions[session.number] = session
         return session
 
@@ -91,9 +93,9 @@ class Roster:
         return session
 
     def assign(self, session: SessionRecord, worker: Hashable) -> None:
-        """Let a worker serve it, under a new token."""
-        self._tokens.pop(session.token, None)
-        session.token = secrets.token_hex(16)
+        """Let a worker serve it, under a new token; the one before stays good until the next time."""
+        self._tokens.pop(session.former_token, None)
+        session.former_token, session.token = session.token, secrets.token_hex(16)
         self._tokens[session.token] = session
         session.worker, session.lost, session.forget_ns = worker, None, None
 
@@ -149,5 +151,6 @@ class Roster:
     def _forget(self, session: SessionRecord) -> None:
         for kept in session.rings.values():
             kept.memory.free()
-        self._tokens.pop(session.token, None)
+        for token in (session.token, session.former_token):
+            self._tokens.pop(token, None)
         del self.sessions[session.number]

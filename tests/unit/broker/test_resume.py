@@ -108,8 +108,18 @@ def test_why_a_worker_was_ended_is_told(context, other_worker):
 def test_a_token_is_good_for_one_resume(context, other_worker):
     talk = Talk(context)
     lose(talk)
-    Talk(other_worker, resuming(talk))
+    heir = Talk(other_worker, resuming(talk))
+    lose(heir)
+    Talk(context, resuming(heir))
     assert refusal(context, resuming(talk)) == (Code.RESUME_REFUSED, "options.resume")
+
+
+def test_a_worker_that_dies_before_its_welcome_is_heard_costs_nothing(context, other_worker):
+    talk = Talk(context)
+    ring = talk.open_ring()
+    lose(talk)
+    lose(Talk(other_worker, resuming(talk)))  # its WELCOME, with the new token, never came
+    assert Talk(context, resuming(talk)).welcome.options.rings == ((ring.ring, 0),)
 
 
 def test_a_session_that_was_closed_cannot_be_resumed(context):
