@@ -66,6 +66,16 @@ bench: setup ## the benchmark's questions, as ratios in one interleaved run
 fuzz: setup ## throw FRAMES (default 100000) generated frames at the broker's session
 	python -m tests.fuzz.frames --count $(FRAMES)
 
+.PHONY: faults
+faults: setup ## every fault with full counts; prints the times
+	RINGBROKER_ALL_FAULTS=1 python -m pytest -s tests/faults
+
+MINUTES ?= 10
+
+.PHONY: soak
+soak: setup ## MINUTES (default 10) of load with a random fault every ten seconds; drawn in build/soak
+	python -m tests.faults.soak --minutes $(MINUTES)
+
 .PHONY: vectors
 vectors: setup ## write spec/vectors anew from the tables in spec/
 	python spec/make_vectors.py
