@@ -44,6 +44,7 @@ def main() -> None:
 
 
 main.add_command(operations.config)
+main.add_command(operations.health)
 main.add_command(operations.reload)
 main.add_command(operations.status)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+import broker.health
 from broker import admin, configuration, configuration_text, status_text
 from broker.command import error_line, json_option, reports_errors, socket_option
 from broker.flags import given, serving_flags
@@ -39,6 +40,13 @@ def reload(socket_path: str, timeout: float) -> None:
         )
         sys.exit(1)
     click.echo(f"generation {told['generation']} serves")
+
+
+@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def health(arguments: tuple[str, ...]) -> None:
+    """Say whether a broker lives, and with --ready whether it is ready: a probe's exit code."""
+    sys.exit(broker.health.main(list(arguments)))
 
 
 @click.group()

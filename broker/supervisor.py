@@ -131,10 +131,26 @@ class Supervisor:
             asked.close()
             Path(path + admin.SUFFIX).unlink()
             raise
-        commands: admin.Commands = {"status": lambda _: status_of(self, now_ns()), "reload": self._asked_to_reload}
+        commands: admin.Commands = {
+            "health": lambda _: self._health(),
+            "status": lambda _: status_of(self, now_ns()),
+            "reload": self._asked_to_reload,
+        }
         self._loop.accept(asked, lambda sock: self._loop.add(sock, AdminPeer(commands)))
         self._acceptor = listener.Acceptor(served, self._loop, self.stats, self._is_full, self._greet)
         return {path: served, path + admin.SUFFIX: asked}
+
+    def _health(self) -> dict[str, Any]:
+        """Whether it is ready for clients, and why not."""
+        idle = [pool.name for pool in self.config.all_pools() if self._least_loaded(pool.name) is None]
+        why: str | None = None
+        if self.is_draining:
+            why = "it is draining"
+        elif self.current is None:
+            why = "its models are being loaded"
+        elif idle:
+            why = f"no worker serves the pool {', '.join(idle)}"
+        return {"live": True, "ready": why is None, "why": why}
 
     def _is_full(self) -> str | None:
         held = self.roster.served + len(self.parked) + self._acceptor.waiting
