@@ -15,7 +15,7 @@ import torch
 
 from bench import models
 from ringbuf import layout
-from ringbuf.segment import SegmentStore
+from ringbuf.segment import Segment, SegmentStore
 
 SLOTS = 512
 
@@ -36,10 +36,11 @@ def serve(path: str) -> None:
 
 def _serve_one(sock: socket.socket, model: torch.nn.Module, store: SegmentStore) -> None:
     planes = layout.lay_out(SLOTS, [layout.PlaneGeometry("F32", (64,)), layout.PlaneGeometry("F32", (1,))])
-    segment = store.create(planes.segment_bytes)
-    sock.send(segment.path.encode())
+    memory = store.create(planes.segment_bytes)
+    segment = Segment(memory.fd, planes.segment_bytes)
+    sock.send(str(memory.path).encode())
     sock.recv(1)
-    segment.unlink()
+    memory.free()
     x, y = (
         torch.frombuffer(segment.buffer[at.offset : at.offset + SLOTS * at.stride], dtype=torch.float32).view(SLOTS, -1)
         for at in planes.planes
