@@ -49,7 +49,14 @@ def is_allowed(module, imported):
         return is_in(module, "broker.engine", "broker.demo")
     if is_in(imported, "socket", "socketserver", "asyncio"):
         return is_in(
-            module, "broker.loop", "broker.listener", "broker.admin", "broker.control", *SUPERVISOR, "ringbroker"
+            module,
+            "broker.loop",
+            "broker.listener",
+            "broker.admin",
+            "broker.control",
+            "broker.notify",
+            *SUPERVISOR,
+            "ringbroker",
         )
     if is_in(imported, "time"):
         return is_in(module, *SUPERVISOR, "broker.worker_process", "broker.cli", "ringbroker")
