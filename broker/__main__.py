@@ -1,5 +1,5 @@
 """`python -m broker` is the `broker` command."""
 
-from broker.cli import main
+from broker.entry import main
 
-main(prog_name="broker")
+main()

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from broker import admin, configuration, configuration_text, status_text
+from broker import admin, configuration, configuration_text, health, status_text
 from broker.command import error_line, json_option, reports_errors, socket_option
 from broker.flags import given, serving_flags
 
@@ -39,6 +39,14 @@ def reload(socket_path: str, timeout: float) -> None:
         )
         sys.exit(1)
     click.echo(f"generation {told['generation']} serves")
+
+
+@click.command("health")
+@socket_option
+@click.option("--ready", is_flag=True, help="Also that each pool has a worker, and the broker is not stopping.")
+def is_healthy(socket_path: str, *, ready: bool) -> None:
+    """Tell whether a broker lives: the exit code is 0, or 1."""
+    sys.exit(health.probe(socket_path, ready))
 
 
 @click.group()
