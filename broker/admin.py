@@ -8,10 +8,12 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from broker.loop import Connection
 from ringbuf.errors import Code, RingbrokerError
+
+if TYPE_CHECKING:
+    from broker.loop import Connection
 
 SUFFIX = ".admin"
 _MAX_LINE_BYTES = 1024

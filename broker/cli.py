@@ -3,7 +3,7 @@
     broker serve NAME=SOURCE ... | --config FILE   serve models on a Unix socket
     broker inspect SOURCE                          what serving a model would be like
     broker config check | show                     what is wrong with the configuration, and what is in effect
-    broker models | status | reload                ask a live broker
+    broker models | status | health | reload       ask a live broker
     broker infer MODEL input.npy -o out.npy        one inference from files
 
 torch is imported by `inspect` and by the processes that `serve` starts; numpy by `infer` alone.
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 main.add_command(operations.config)
-main.add_command(operations.health)
+main.add_command(operations.is_healthy)
 main.add_command(operations.reload)
 main.add_command(operations.status)
 

@@ -54,6 +54,8 @@ class ServeConfig:
     """How long a session whose worker was lost waits to be resumed."""
     drain_grace_s: float = 25.0
     """How long SIGTERM leaves clients to finish: less than the 30 s after which Kubernetes kills a pod."""
+    health_port: int | None = None
+    """Of 127.0.0.1, where HTTP probes are answered."""
     log_format: str = "text"
     watch: bool = False
     """Whether to reload when a model or the configuration's file is replaced."""

@@ -2,7 +2,8 @@
 
 One broker holds a path: it holds a lock on `PATH.lock` for as long as it lives, so a socket that a dead broker left
 can be told from a live one and is replaced. The socket's mode is 0600, and a directory made for it 0700. A directory
-that was there is refused where somebody else could put another socket in this one's place.
+that was there is refused where somebody else could put another socket in this one's place. A socket that the service
+manager made is taken as it is.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +29,7 @@ log = logging.getLogger("broker.listener")
 
 _MAX_PATH_BYTES = 107  # sun_path holds 108 with its terminating zero
 _BACKLOG = 1024  # one that is full answers EAGAIN, which some dialers take for final
+_FIRST_INHERITED = 3  # SD_LISTEN_FDS_START
 
 
 def lock(path: str) -> IO[bytes]:
@@ -70,6 +72,56 @@ def listen(path: str) -> socket.socket:
         listener.close()
         raise RingbrokerError(Code.SOCKET_INVALID, f"cannot make it: {error.strerror}", path) from error
     return listener
+
+
+def listen_loopback(port: int) -> socket.socket:
+    """Listen on a TCP port of 127.0.0.1; raises `RingbrokerError` SOCKET_INVALID."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RingbrokerError(Code.SOCKET_INVALID, f"cannot make it: {error.strerror}", f"127.0.0.1:{port}") from error
+    return listener
+
+
+def inherited(paths: Collection[str]) -> dict[str, socket.socket]:
+    """The listening sockets that the service manager made for this process, by their path: see sd_listen_fds(3).
+
+    They are known by where they listen, so their names do not matter. Raises `RingbrokerError` SOCKET_INVALID for one
+    that is none of `paths`.
+    """
+    told = {name: os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    if told["LISTEN_PID"] != str(os.getpid()) or not told["LISTEN_FDS"].isdecimal():
+        return {}
+    by_place = {os.path.realpath(path): path for path in paths}
+    found: dict[str, socket.socket] = {}
+    for fd in range(_FIRST_INHERITED, _FIRST_INHERITED + int(told["LISTEN_FDS"])):
+        sock = _listening(fd)
+        place = sock.getsockname()
+        if (path := by_place.get(os.path.realpath(place))) is None:
+            sock.close()
+            text = "the service manager listens there, and not where the broker is told to: say --socket"
+            raise RingbrokerError(Code.SOCKET_INVALID, text, place)
+        found[path] = sock
+    return found
+
+
+def _listening(fd: int) -> socket.socket:
+    """An inherited descriptor as a socket; raises `RingbrokerError` SOCKET_INVALID for another kind."""
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError as error:
+        raise RingbrokerError(Code.SOCKET_INVALID, f"it is no socket: {error.strerror}", f"descriptor {fd}") from error
+    is_listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if not (is_listening and sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM):
+        sock.close()
+        raise RingbrokerError(Code.SOCKET_INVALID, "it is no listening Unix stream socket", f"descriptor {fd}")
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return sock
 
 
 def _check_directory(directory: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import click
 
-import broker.health
-from broker import admin, configuration, configuration_text, status_text
+from broker import admin, configuration, configuration_text, health, status_text
 from broker.command import error_line, json_option, reports_errors, socket_option
 from broker.flags import given, serving_flags
 
@@ -42,11 +41,12 @@ def reload(socket_path: str, timeout: float) -> None:
     click.echo(f"generation {told['generation']} serves")
 
 
-@click.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def health(arguments: tuple[str, ...]) -> None:
-    """Say whether a broker lives, and with --ready whether it is ready: a probe's exit code."""
-    sys.exit(broker.health.main(list(arguments)))
+@click.command("health")
+@socket_option
+@click.option("--ready", is_flag=True, help="Also that each pool has a worker, and the broker is not stopping.")
+def is_healthy(socket_path: str, *, ready: bool) -> None:
+    """Tell whether a broker lives: the exit code is 0, or 1."""
+    sys.exit(health.probe(socket_path, ready))
 
 
 @click.group()

@@ -218,6 +218,13 @@ def _tensor(text: str) -> str:
     return text
 
 
+def _versions(text: str) -> tuple[str, ...]:
+    versions = tuple(text.split(","))
+    if not all(versions):
+        raise ValueError(f"{text!r} is not a list of versions such as 1,2")
+    return versions
+
+
 def _json(text: str) -> object:
     try:
         return json.loads(text)
@@ -234,7 +241,7 @@ _TAKERS: dict[str, Taker] = {
     "argument": _entry("arguments", "=", "KEY=VALUE", _json),
     "weights": _one("weights"),
     "version": _one("version"),
-    "versions": lambda model, value: replace(model, versions=tuple(value.split(","))),
+    "versions": _one("versions", _versions),
     "canary": _canary,
     "canary_seed": _canary_seed,
     "max_batch": _one("max_batch", _whole),

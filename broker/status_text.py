@@ -63,13 +63,16 @@ def _model(name: str, model: Told) -> Iterator[str]:
     yield f"model {name}: {_count(model['results'], 'result')}; {model['source']}"
     for version, did in model["versions"].items():
         share = 100 * did["results"] / max(model["results"], 1)
-        times = (
-            f"{did['mean_queue_us']} us queued, {did['mean_compute_us']} us a batch of {did['mean_batch_rows']} rows"
-        )
-        copied = sum(did["copied"].values())
-        copies = f", {_bytes(copied)} copied" if copied else ""
-        canary = "" if did["canary_percent"] is None else f"; canary of {did['canary_percent']:g} %"
-        yield f"  version {version}  {share:5.1f} %  {_count(did['results'], 'result')}: {times}{copies}{canary}"
+        canary = "" if did["canary_percent"] is None else f"  canary of {did['canary_percent']:g} %"
+        yield f"  version {version}  {share:5.1f} %{canary}  {_count(did['results'], 'result')}{_times(did)}"
+
+
+def _times(did: Told) -> str:
+    if not did["results"]:
+        return ""
+    copied = sum(did["copied"].values())
+    batch = f"{did['mean_compute_us']} us a batch of {did['mean_batch_rows']} rows"
+    return f": {did['mean_queue_us']} us queued, {batch}" + (f", {_bytes(copied)} copied" if copied else "")
 
 
 def _count(number: int, noun: str) -> str:

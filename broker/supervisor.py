@@ -18,14 +18,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from broker import admin, lifeline, listener
+from broker import admin, health, lifeline, listener
 from broker.admin import AdminPeer
 from broker.config import ServeConfig
 from broker.control import Attached, Ended, Freed, Made, NotMade, Packet, Serving, Take, Want
 from broker.generation import Generation, Worker
 from broker.handshake import Handshake
+from broker.health import HttpPeer
 from broker.loop import Loop
 from broker.memory import MemoryMaker
+from broker.notify import Notifier
 from broker.roster import Roster, SessionRecord
 from broker.settings import check_reload
 from broker.stats import Stats
@@ -104,7 +106,10 @@ class Supervisor:
         self._loop.watch(self._maker.wake, self._memory_made)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop.watch(self._wake, self._heed)
-        self._listeners = self._listen()
+        self._notifier = Notifier.from_environment()
+        self._listeners: dict[str, socket.socket] = {}
+        self._made: set[str] = set()  # those of them whose paths are ours to remove
+        self._listen()
         self._watch = self._start_watch()
         self._begin(config)
 
@@ -122,35 +127,41 @@ class Supervisor:
 
     # --- connections ---
 
-    def _listen(self) -> dict[str, socket.socket]:
-        path = self.config.socket_path
-        asked = listener.listen(path + admin.SUFFIX)
-        try:
-            served = listener.listen(path)
-        except RingbrokerError:
-            asked.close()
-            Path(path + admin.SUFFIX).unlink()
-            raise
+    def _listen(self) -> None:
+        path, port = self.config.socket_path, self.config.health_port
+        given = listener.inherited((path, path + admin.SUFFIX))
         commands: admin.Commands = {
-            "health": lambda _: self._health(),
-            "status": lambda _: status_of(self, now_ns()),
+            "health": lambda _: {"why_not_ready": health.why_not_ready(self)},
             "reload": self._asked_to_reload,
+            "status": lambda _: status_of(self, now_ns()),
         }
-        self._loop.accept(asked, lambda sock: self._loop.add(sock, AdminPeer(commands)))
-        self._acceptor = listener.Acceptor(served, self._loop, self.stats, self._is_full, self._greet)
-        return {path: served, path + admin.SUFFIX: asked}
+        try:
+            asked = self._open(path + admin.SUFFIX, given)
+            self._loop.accept(asked, lambda sock: self._loop.add(sock, AdminPeer(commands)))
+            served = self._open(path, given)
+            self._acceptor = listener.Acceptor(served, self._loop, self.stats, self._is_full, self._greet)
+            if port is not None:
+                probed = self._listeners["http"] = listener.listen_loopback(port)
+                self._loop.accept(probed, self._take_probe)
+        except RingbrokerError:
+            for name in list(self._listeners):
+                self._close_listener(name)
+            raise
 
-    def _health(self) -> dict[str, Any]:
-        """Whether it is ready for clients, and why not."""
-        idle = [pool.name for pool in self.config.all_pools() if self._least_loaded(pool.name) is None]
-        why: str | None = None
-        if self.is_draining:
-            why = "it is draining"
-        elif self.current is None:
-            why = "its models are being loaded"
-        elif idle:
-            why = f"no worker serves the pool {', '.join(idle)}"
-        return {"live": True, "ready": why is None, "why": why}
+    def _open(self, path: str, given: dict[str, socket.socket]) -> socket.socket:
+        """The listening socket that was given to us, or one that is made."""
+        if path in given:
+            self._listeners[path] = given[path]
+        else:
+            self._listeners[path] = listener.listen(path)
+            self._made.add(path)
+        return self._listeners[path]
+
+    def _take_probe(self, sock: socket.socket) -> None:
+        if sum(isinstance(each.peer, HttpPeer) for each in self._loop.connections.values()) < health.MAX_PROBES:
+            self._loop.add(sock, HttpPeer(lambda: health.why_not_ready(self)))
+        else:
+            sock.close()
 
     def _is_full(self) -> str | None:
         held = self.roster.served + len(self.parked) + self._acceptor.waiting
@@ -255,6 +266,7 @@ class Supervisor:
         log.info("a generation serves", extra={"generation": generation.number, "models": len(generation.loaded)})
         if former is None:
             self._on_ready(generation)
+            self._notifier.ready(f"serving on {self.config.socket_path}")
             self._reload_if_due()
         else:
             self.others.append(former)
@@ -267,6 +279,7 @@ class Supervisor:
         self.others.remove(generation)
         if self.current is None:
             self._failure, self._end_ns = error, 0
+            self._notifier.stopping(str(error))
         else:
             self._reload_failed(error)
 
@@ -304,6 +317,7 @@ class Supervisor:
             return
         self._is_reload_due = False
         self._askers, self._next_askers = self._next_askers, []
+        self._notifier.reloading("loading the next generation", now_ns())
         try:
             self.reload()
         except RingbrokerError as error:
@@ -320,6 +334,9 @@ class Supervisor:
 
     def _reloaded(self, outcome: dict[str, Any]) -> None:
         self.last_reload = {**outcome, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        if not self.is_draining:
+            failure = f"; the last reload failed: {outcome['error']}" if "error" in outcome else ""
+            self._notifier.ready(f"serving on {self.config.socket_path}{failure}")
         askers, self._askers = self._askers, []
         for peer in askers:
             peer.answer(outcome)
@@ -350,6 +367,7 @@ class Supervisor:
         """Take no more connections, and end when those that there are have ended, or the grace has."""
         log.info("stopping", extra={"signal": signal.Signals(number).name, "open_sessions": self.roster.served})
         self.is_draining = True
+        self._notifier.stopping("stopping: clients finish")
         grace_s = 0.0 if is_urgent or self.current is None else self.config.drain_grace_s
         self._end_ns = now_ns() + int(grace_s * 1e9)
         self._close_listener(self.config.socket_path)
@@ -372,7 +390,8 @@ class Supervisor:
 
     def _close_listener(self, path: str) -> None:
         if (sock := self._listeners.pop(path, None)) is not None:
-            Path(path).unlink(missing_ok=True)
+            if path in self._made:
+                Path(path).unlink(missing_ok=True)
             self._loop.unwatch(sock.fileno())
             sock.close()
 

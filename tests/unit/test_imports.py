@@ -53,8 +53,8 @@ def is_allowed(module, imported):
             "broker.loop",
             "broker.listener",
             "broker.admin",
-            "broker.health",
             "broker.control",
+            "broker.notify",
             *SUPERVISOR,
             "ringbroker",
         )

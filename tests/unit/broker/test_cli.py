@@ -133,7 +133,7 @@ def test_status_for_people(invoke, broker):
     assert "\nsessions  0 open; 0 rings of 0 bytes; 0 requests in flight\n" in output
     assert "\npool default: 1 worker, " in output
     assert f"\n  worker 0  process {broker.worker_pid}: 0 sessions, 0 in flight\n" in output
-    assert f"\nmodel twice: 0 results; {SERVED['twice']}\n  version 1    0.0 %  0 results: " in output
+    assert f"\nmodel twice: 0 results; {SERVED['twice']}\n  version 1    0.0 %  0 results\n" in output
     assert "reload" not in output
 
 

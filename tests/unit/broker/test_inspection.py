@@ -80,3 +80,18 @@ def test_the_command():
     result = CliRunner().invoke(main, ["inspect", f"{MODELS}:doubles", "--require-zero-copy"])
     assert result.exit_code == 1
     assert "3108 ZERO_COPY_IMPOSSIBLE" in result.output
+
+
+def test_the_pool_of_a_file(tmp_path):
+    file = tmp_path / "broker.toml"
+    file.write_text(
+        "[server]\nthreads = 2\n[[pool]]\nname = 'fast'\nmodels = ['twice']\nworkers = 3\n"
+        "[[model]]\nname = 'twice'\nfactory = 'tests.conformance.reference_models:twice'\nmax_batch = 4\n"
+    )
+    result = CliRunner().invoke(main, ["inspect", "twice", "--config", str(file)])
+    assert result.exit_code == 0, result.output
+    assert "  batch      up to 4 rows" in result.stdout
+    assert result.stdout.endswith("  pool       fast: 3 workers, 2 threads each\n")
+    result = CliRunner().invoke(main, ["inspect", "twic", "--config", str(file)])
+    assert result.exit_code == 1
+    assert "no model 'twic' is served: did you mean 'twice'?" in result.stderr

@@ -1,5 +1,6 @@
 """The listening socket: its lock, its mode, what may lie in its place, and the door behind it."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -235,3 +236,82 @@ def test_a_client_that_is_gone_before_it_was_accepted(dial, loop):
     loop.poll(None)
     loop.poll(0)
     assert not loop.connections
+
+
+# --- sockets of the service manager ---
+
+
+@pytest.fixture
+def passed(tmp_path, monkeypatch):
+    """A function that passes a socket as the service manager does, and returns its path."""
+    with contextlib.ExitStack() as stack:
+
+        def give(sock, path, pid=None):
+            stack.callback(sock.close)
+            if path:
+                sock.bind(path)
+            fd = os.dup(sock.fileno())
+            monkeypatch.setattr(listener, "_FIRST_INHERITED", fd)
+            monkeypatch.setenv("LISTEN_FDS", "1")
+            monkeypatch.setenv("LISTEN_PID", str(pid or os.getpid()))
+            monkeypatch.setenv("LISTEN_FDNAMES", "any")
+            return path
+
+        yield give
+
+
+def test_an_inherited_socket_is_known_by_its_path(tmp_path, passed, monkeypatch):
+    (tmp_path / "link").symlink_to(tmp_path)
+    sock = socket.socket(socket.AF_UNIX)
+    path = passed(sock, str(tmp_path / "broker.sock"))
+    sock.listen()
+    asked = str(tmp_path / "link" / "broker.sock")
+    found = listener.inherited((asked, asked + ".admin"))
+    assert list(found) == [asked]
+    with found[asked] as taken:
+        assert taken.getsockname() == path
+        assert not taken.getblocking()
+        assert not taken.get_inheritable()
+    assert not {"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} & set(os.environ)
+    assert listener.inherited((asked,)) == {}
+
+
+def test_sockets_of_another_process(tmp_path, passed):
+    path = passed(socket.socket(socket.AF_UNIX), str(tmp_path / "broker.sock"), pid=1)
+    assert listener.inherited((path,)) == {}
+    os.close(listener._FIRST_INHERITED)
+
+
+def test_an_inherited_socket_of_another_path(tmp_path, passed):
+    sock = socket.socket(socket.AF_UNIX)
+    path = passed(sock, str(tmp_path / "other.sock"))
+    sock.listen()
+    error = refusal(listener.inherited, (str(tmp_path / "broker.sock"),))
+    assert (error.code, error.path) == (Code.SOCKET_INVALID, path)
+    assert "--socket" in error.text
+
+
+@pytest.mark.parametrize("kind", ["not listening", "datagram", "tcp", "pipe"])
+def test_what_is_inherited_is_no_listening_socket(kind, tmp_path, passed, monkeypatch):
+    path = str(tmp_path / "broker.sock")
+    if kind == "tcp":
+        passed(socket.create_server(("127.0.0.1", 0)), "")
+    else:
+        passed(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if kind == "datagram" else socket.SOCK_STREAM), path)
+    if kind == "pipe":
+        os.close(listener._FIRST_INHERITED)
+        reading, writing = os.pipe()
+        os.close(writing)
+        monkeypatch.setattr(listener, "_FIRST_INHERITED", reading)
+    assert refusal(listener.inherited, (path,)).code == Code.SOCKET_INVALID
+    if kind == "pipe":
+        os.close(reading)
+
+
+def test_a_port_that_is_taken():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = refusal(listener.listen_loopback, port)
+    assert (error.code, error.path) == (Code.SOCKET_INVALID, f"127.0.0.1:{port}")
+    with listener.listen_loopback(port) as free:
+        assert free.getsockname() == ("127.0.0.1", port)

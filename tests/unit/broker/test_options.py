@@ -4,8 +4,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from broker.engine.config import ModelConfig
-from broker.options import apply_options, model_options, parse_model, parse_source
+from broker.engine.config import Canary, ModelConfig
+from broker.options import apply_options, model_options, parse_model, parse_source, version_options
 from ringbuf.errors import Code, RingbrokerError
 
 A, B = ModelConfig(name="a", source="a.pt2"), ModelConfig(name="b", source="b.onnx")
@@ -17,6 +17,7 @@ def described(models, *arguments):
 
     @click.command()
     @model_options
+    @version_options
     def command(**options):
         taken.extend(apply_options(models, options))
 
@@ -69,6 +70,12 @@ def test_options_are_about_the_model_that_they_name_and_limits_about_all():
     assert (a.gather, b.gather) == ("always", "never")
 
 
+def test_versions():
+    a, b = described([A, B], "--version", "a/3", "--versions", "a/1,2", "--canary", "a/4=2.5", "--canary-seed", "a/7")
+    assert (a.version, a.versions, a.canary) == ("3", ("1", "2"), Canary("4", 2.5, 7))
+    assert b == B
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -116,6 +123,10 @@ def test_a_slash_may_be_the_values_own():
         (("--batch-tolerance", "much"), "'much' is not a number"),
         (("--batch-tolerance", "nan"), "nan is not a number from 0"),
         (("--argument", "novalue"), "it is written as KEY=VALUE"),
+        (("--versions", "1,,2"), "'1,,2' is not a list of versions such as 1,2"),
+        (("--canary", "2"), "it is written as VERSION=PERCENT"),
+        (("--canary", "2=nan"), "nan is not a number from 0 to 100"),
+        (("--canary-seed", "7"), "the model has no canary"),
     ],
 )
 def test_what_is_written_wrongly_is_named(arguments, text):
