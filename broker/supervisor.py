@@ -109,8 +109,8 @@ class Supervisor:
         self._notifier = Notifier.from_environment()
         self._listeners: dict[str, socket.socket] = {}
         self._made: set[str] = set()  # those of them whose paths are ours to remove
-        self._listen()
         self._watch = self._start_watch()
+        self._listen()
         self._begin(config)
 
     def run(self) -> None:
@@ -253,7 +253,11 @@ class Supervisor:
             return None
         from broker.watch import Watch  # its package is not needed elsewhere
 
-        watch = Watch(self.config)
+        try:
+            watch = Watch(self.config)
+        except OSError as error:  # such as too many of them
+            text = f"files cannot be watched: {error.strerror}"
+            raise RingbrokerError(Code.CONFIG_INVALID, text, "server.watch") from error
         self._loop.watch(watch.fileno(), lambda: watch.heed(now_ns()))
         return watch
 

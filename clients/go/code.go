@@ -51,7 +51,7 @@ const (
 	CodeZeroCopyImpossible Code = 3108 // a result of the model must be copied, and the operator requires that none is
 	CodePickleRefused      Code = 3109 // the file is a pickled module, which runs the code it holds when it is loaded, and the operator did not allow it
 	CodeRuntimeMissing     Code = 3110 // a package that runs models of this kind is not installed
-	CodeConfigInvalid      Code = 3111 // what the operator says about a model has an unknown key, a value of the wrong type, or contradicts its file
+	CodeConfigInvalid      Code = 3111 // what the operator says, in the broker's file, a model.toml or a flag, has an unknown key, a value of the wrong type, or contradicts itself or a model's file
 
 	CodeDeadlineExceeded   Code = 4001 // the deadline passed before the request was run
 	CodeCancelled          Code = 4002 // the request was cancelled, or its ring closed, before it was run

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import ringbroker
 import torch
 
 from broker import admin
-from ringbuf.errors import Code
+from ringbuf.errors import Code, RingbrokerError
 from tests.conformance.reference_models import Model
 from tests.conftest import ROOT, START_TIMEOUT_S, broker_command, running_broker
 from tests.faults.wire import until
@@ -232,6 +232,22 @@ def test_reloads_that_are_asked_for_while_one_loads(tmp_path):
             thread.join(START_TIMEOUT_S)
         assert sorted(answer["generation"] for answer in answers) == [2, 3, 3]
         assert served.answer() == 3
+
+
+def test_a_reload_that_is_asked_for_before_anything_serves(tmp_path):
+    answers = []
+
+    def ask():
+        while not answers:
+            with suppress(RingbrokerError):  # it does not listen yet
+                answers.append(admin.ask(str(tmp_path / "broker.sock"), "reload", START_TIMEOUT_S))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    with serving(tmp_path) as served:
+        thread.join(START_TIMEOUT_S)
+        assert answers == [{"generation": 2}]
+        assert served.answer() == 2
 
 
 # --- by the watch ---
