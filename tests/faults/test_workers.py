@@ -134,6 +134,7 @@ def test_a_client_that_dies_with_its_worker_is_forgotten():
             ring = client.peer.open("twice")
             kill(broker.worker_pid)
             assert client.is_lost()
+        until(lambda: broker.status()["open_sessions"] == 0)  # its worker's end was noticed
         until(lambda: broker.status()["resumable_sessions"] == 0)
         ring.memory.close()
         with Peer(broker.socket_path) as late:
