@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.health import MAX_PROBES
 from tests.conftest import ROOT, START_TIMEOUT_S, broker_command, running_broker
+from tests.faults import leaks
 from tests.faults.deployed import ENVIRONMENT, TWICE, health, started
 from tests.faults.models import twice
 from tests.faults.wire import Bystander, Peer, until
@@ -102,11 +104,13 @@ def test_http_of_bad_clients(probed):
         for request in (b"\0" * 100 + b"\r\n\r\n", b"x" * 2**20, b"GET /livez HTTP/1.1\r\n" + b"a: b\r\n" * 2**17):
             answer = asked(port, request)
             assert answer == b"" or answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 431 "))
+        before = leaks.descriptors(broker.pid)["socket"]
         slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(100)]  # more than are taken
         try:
             for sock in slow:
                 sock.send(b"GET /")
             assert health(broker.socket_path, "--ready") == (0, "ready")
+            assert leaks.descriptors(broker.pid)["socket"] <= before + MAX_PROBES
             until(lambda: asked(port, b"GET /readyz HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 200 "))
         finally:
             for sock in slow:
