@@ -4,15 +4,15 @@ import os
 
 import pytest
 
-from broker import cpus
+from broker import cgroups, cpus
 
 
 @pytest.fixture
-def cgroups(monkeypatch, tmp_path):
+def write_cgroups(monkeypatch, tmp_path):
     """A function that writes files of a cgroup tree, and what /proc says of us; 8 CPUs by affinity."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    monkeypatch.setattr(cpus, "_CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(cpus, "_OURS", tmp_path / "ours")
+    monkeypatch.setattr(cgroups, "_ROOT", tmp_path / "cgroup")
+    monkeypatch.setattr(cgroups, "_OURS", tmp_path / "ours")
 
     def write(ours, files):
         if ours is not None:
@@ -36,28 +36,28 @@ def cgroups(monkeypatch, tmp_path):
         ("nonsense", 8),
     ],
 )
-def test_a_container_sees_its_quota_at_the_root(cgroups, cpu_max, count):
-    cgroups("0::/\n", {"cpu.max": cpu_max})
+def test_a_container_sees_its_quota_at_the_root(write_cgroups, cpu_max, count):
+    write_cgroups("0::/\n", {"cpu.max": cpu_max})
     assert cpus.usable_cpus() == count
 
 
-def test_nothing_is_known_but_the_affinity(cgroups):
+def test_nothing_is_known_but_the_affinity(write_cgroups):
     assert cpus.usable_cpus() == 8
 
 
-def test_the_least_quota_of_all_that_hold_us(cgroups):
+def test_the_least_quota_of_all_that_hold_us(write_cgroups):
     tree = {"a.slice/cpu.max": "300000 100000", "a.slice/b.service/cpu.max": "max 100000"}
-    cgroups("0::/a.slice/b.service\n", tree)
+    write_cgroups("0::/a.slice/b.service\n", tree)
     assert cpus.usable_cpus() == 3
-    cgroups(None, {"a.slice/b.service/cpu.max": "100000 50000"})
+    write_cgroups(None, {"a.slice/b.service/cpu.max": "100000 50000"})
     assert cpus.usable_cpus() == 2
 
 
-def test_version_1(cgroups):
+def test_version_1(write_cgroups):
     ours = "4:memory:/x\n3:cpu,cpuacct:/docker/7\n0::/\n"
     tree = {"cpu,cpuacct/docker/7/cpu.cfs_quota_us": "-1", "cpu,cpuacct/docker/7/cpu.cfs_period_us": "100000"}
-    cgroups(ours, tree)
+    write_cgroups(ours, tree)
     assert cpus.usable_cpus() == 8
     tree = {"cpu,cpuacct/docker/cpu.cfs_quota_us": "400000", "cpu,cpuacct/docker/cpu.cfs_period_us": "100000"}
-    cgroups(ours, tree)
+    write_cgroups(ours, tree)
     assert cpus.usable_cpus() == 4
