@@ -2,13 +2,14 @@
 
 It watches folders, because a file that is replaced by a rename is another file. What counts is a file that was written
 and closed, or moved here, and a new link or folder; one that is still being written counts for nothing. After the last
-of it the watch waits for a moment, so that several files are one change.
+of it the watch waits for a moment, so that several files are one change. Of a place that is not there, the nearest
+folder above it is watched.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +24,8 @@ log = logging.getLogger("broker.watch")
 _SETTLE_NS = 500_000_000  # between the files of one change, also on a slow disk
 _MASK = flags.CLOSE_WRITE | flags.MOVED_TO | flags.CREATE | flags.MODIFY | flags.ONLYDIR
 _KUBERNETES = "..data"  # the link that is replaced where a file comes from a ConfigMap
+
+_IMPOSSIBLE = (OSError, RuntimeError, ValueError)  # of a path: too long, not ours to look at, a circle, or none at all
 
 Places = dict[Path, set[str]]
 """By folder, the names that count; none: all of them."""
@@ -46,13 +49,15 @@ class Watch:
         """Watch no more."""
         self._inotify.close()
 
-    def follow(self, config: ServeConfig) -> None:
-        """Watch everything that a configuration is read from, and nothing else."""
-        self._config = config
+    def follow(self, *configs: ServeConfig) -> None:
+        """Watch everything that these configurations are read from, and nothing else."""
+        self._configs = configs
         folders: dict[int, tuple[Path, set[str]]] = {}
-        for folder, names in places(config).items():
+        for folder, names in sorted(places(*configs).items()):  # what holds a folder before it, or its coming is missed
             try:
                 folders[self._inotify.add_watch(folder, _MASK)] = folder, names
+            except FileNotFoundError:
+                continue  # what holds it is watched
             except OSError as error:
                 log.warning("a folder cannot be watched", extra={"folder": folder, "error": error.strerror})
         for gone in set(self._folders) - set(folders):
@@ -82,51 +87,61 @@ class Watch:
         path = folder / event.name
         is_folder = event.mask & flags.ISDIR
         if is_folder:
-            self.follow(self._config)  # before anything is written in it
+            self.follow(*self._configs)  # before anything is written in it
         if not event.mask & flags.CREATE:
             return True
-        return bool(_entries(path)) if is_folder else path.is_symlink()
+        return bool(_entries(path)) if is_folder else _is_link(path)
 
 
-def places(config: ServeConfig) -> Places:
-    """Where everything lies that a configuration is read from: its file, models, weights, and all these folders."""
+def places(*configs: ServeConfig) -> Places:
+    """Where everything lies that these are read from: their files, models, weights, and all these folders."""
     found: Places = {}
-    if config.config_path is not None:
-        _add_path(found, Path(config.config_path))
-    if config.repository is not None:
-        _add_folder(found, Path(config.repository), depth=2)
-    for model in config.models:
-        source = Path(model.source)
-        if source.is_dir():
-            _add_folder(found, source, depth=1)
-            _add_path(found, source.parent / CONFIG_FILE)
-        elif not is_factory(model.source):
-            _add_path(found, source)
-        if model.weights is not None:
-            _add_path(found, Path(model.weights))
+    for config in configs:
+        for path, depth in _named(config):
+            with suppress(*_IMPOSSIBLE):
+                _add(found, path, depth)
     return found
 
 
-def _add_path(found: Places, path: Path) -> None:
-    """A path by its name, and its folder by its own."""
+def _named(config: ServeConfig) -> Iterator[tuple[Path, int]]:
+    """Its paths, and for those that may be folders how many levels of them count."""
+    if config.config_path is not None:
+        yield Path(config.config_path), 0
+    if config.repository is not None:
+        yield Path(config.repository), 3
+    for model in config.models:
+        if not is_factory(model.source):
+            yield Path(model.source), 2
+        if model.weights is not None:
+            yield Path(model.weights), 0
+
+
+def _add(found: Places, path: Path, depth: int) -> None:
+    """A path by its name, and its folder by its own; so on upwards, to one that is there. A folder with all in it."""
     path = path.absolute()
-    for each in (path, path.parent):
+    for each in (path, *path.parents):
         names = found.setdefault(each.parent.resolve(), {_KUBERNETES})
         if names:
             names.add(each.name)
-
-
-def _add_folder(found: Places, folder: Path, depth: int) -> None:
-    """A folder with everything in it."""
-    _add_path(found, folder)
-    found[folder.resolve()] = set()
-    for each in _entries(folder) if depth else []:
-        if each.is_dir():
-            _add_folder(found, each, depth - 1)
+        if each != path and each.exists():
+            break
+    if depth and path.is_dir():
+        found[path.resolve()] = set()
+        _add(found, path.parent / CONFIG_FILE, 0)
+        for entry in _entries(path):
+            if entry.is_dir():
+                _add(found, entry, depth - 1)
 
 
 def _counts(name: str, names: Iterable[str]) -> bool:
     return name in names or (not names and (name == _KUBERNETES or not name.startswith(".")))
+
+
+def _is_link(path: Path) -> bool:
+    """Whether it is symbolic, or of a file that has another name, too: those are whole when they are made."""
+    with suppress(OSError):  # it is gone again
+        return path.is_symlink() or path.stat().st_nlink > 1
+    return False
 
 
 def _entries(folder: Path) -> list[Path]:
