@@ -66,7 +66,6 @@ class Worker:
         self.stats = stats
         self.began_ns = now_ns
         self.is_serving = False
-        self.is_retiring = False
         self.pid: int | None = None
         self.ended_for: int | None = None
         """The code that its requests end in, where we ended it."""
@@ -159,7 +158,7 @@ class Generation:
         try:
             os.write(config_fd, msgspec.msgpack.encode(self.config))
             passed = (far, config_fd, lifeline_fd)
-            command = [sys.executable, "-m", "broker.loader", *map(str, passed)]
+            command = [sys.executable, "-m", "broker.loader_process", *map(str, passed)]
             process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=sys.stderr)
         finally:
             os.close(far)
@@ -179,7 +178,6 @@ class Generation:
         self._restarts.clear()
         self._close_loader()
         for worker in self.workers:
-            worker.is_retiring = True
             worker.channel.send(Retire(reason, grace_ms))
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""The listening socket: its path, its lock, and the connections that come in until their HELLO is read.
+"""The listening sockets: their paths, their lock, and the connections that come in until their HELLO is read.
 
 One broker holds a path: it holds a lock on `PATH.lock` for as long as it lives, so a socket that a dead broker left
 can be told from a live one and is replaced. The socket's mode is 0600, and a directory made for it 0700. A directory
@@ -122,6 +122,47 @@ def _listening(fd: int) -> socket.socket:
     sock.setblocking(False)
     sock.set_inheritable(False)
     return sock
+
+
+class Listeners:
+    """The listening sockets of this process. Those that it made are removed with it; those that it was given stay."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._given: dict[str, socket.socket] = {}
+        self._open: dict[str, socket.socket] = {}
+        self._made: set[str] = set()
+
+    def inherit(self, paths: Collection[str]) -> None:
+        """Take what the service manager made; raises `RingbrokerError` SOCKET_INVALID."""
+        self._given = inherited(paths)
+
+    def open(self, path: str) -> socket.socket:
+        """The one of `path`, given or made; raises `RingbrokerError` SOCKET_INVALID."""
+        if path in self._given:
+            self._open[path] = self._given[path]
+        else:
+            self._open[path] = listen(path)
+            self._made.add(path)
+        return self._open[path]
+
+    def open_loopback(self, port: int) -> socket.socket:
+        """One on a TCP port of 127.0.0.1; raises `RingbrokerError` SOCKET_INVALID."""
+        sock = self._open[f"127.0.0.1:{port}"] = listen_loopback(port)
+        return sock
+
+    def close(self, path: str) -> None:
+        """Take no more connections on `path`, if it is open."""
+        if (sock := self._open.pop(path, None)) is not None:
+            if path in self._made:
+                Path(path).unlink(missing_ok=True)
+            self._loop.unwatch(sock.fileno())
+            sock.close()
+
+    def close_all(self) -> None:
+        """Take no more connections."""
+        for path in list(self._open):
+            self.close(path)
 
 
 def _check_directory(directory: Path) -> None:

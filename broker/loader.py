@@ -1,11 +1,8 @@
-"""The loader: the process that reads a generation's models and forks its workers (DESIGN section 7).
-
-    python -m broker.loader CHANNEL CONFIG LIFELINE      three descriptors, from the supervisor
+"""The loader: reads a generation's models and forks its workers (DESIGN section 7).
 
 It loads and tries every model with one thread, because a thread pool that was started before a fork hangs the child.
-Then it proves that its forks can run them with several: it forks one that does. Where that fails, it begins anew and
-lets every worker load for itself, which costs memory and time, and is said in the log. What it has loaded is never
-changed again, so its workers share it.
+Then it proves that its forks can run them with several: it forks one that does. What it has loaded is never changed
+again, so its workers share it.
 """
 
 from __future__ import annotations
@@ -15,12 +12,9 @@ import logging
 import os
 import select
 import signal
-import sys
 from collections.abc import Sequence
 
-import msgspec
-
-from broker import lifeline, log
+from broker import lifeline
 from broker.catalog import Catalog
 from broker.config import PoolConfig, ServeConfig
 from broker.control import Channel, Exited, Failed, Fork, Forked, Loaded, Loading, Ready, socket_of
@@ -34,7 +28,6 @@ from ringbuf.errors import RingbrokerError
 logger = logging.getLogger("broker.loader")
 
 _PROOF_S = 5.0  # for each model; a child that hangs does so for ever
-_EACH = "--each-worker-loads"
 
 
 class Loader:
@@ -47,18 +40,25 @@ class Loader:
         self._pools = {pool.name: pool for pool in config.all_pools()}
         self._workers: dict[int, int] = {}  # by process id
 
-    def load(self, threads: int) -> Catalog:
-        """Load all models, and say so; raises `RingbrokerError`."""
+    def prepare(self) -> Catalog | None:
+        """Load all models, and say so; None where forks of this process cannot run them. Raises `RingbrokerError`."""
+        catalog = self._catalog_of([model.without_plan() for model in self._load()])
+        gc.collect()
+        gc.freeze()  # the models never become garbage, and a collection would copy every page that holds an object
+        is_sound = forks_can_run(catalog, self._config.all_pools(), _PROOF_S * len(self._config.models))
+        return catalog if is_sound else None
+
+    def _load(self) -> list[Model]:
         loaded: list[Model] = []
         for config in self._config.models:
             self.channel.send(Loading(config.name))
             for version in versions_of(config):
-                model = models.load(version, threads=threads, number=len(loaded))
+                model = models.load(version, threads=1, number=len(loaded))
                 loaded.append(model)
                 self.channel.send(_told(model))
-        return self.catalog_of(loaded)
+        return loaded
 
-    def catalog_of(self, loaded: Sequence[Model]) -> Catalog:
+    def _catalog_of(self, loaded: Sequence[Model]) -> Catalog:
         """A catalog of these models, in their pools."""
         return Catalog(loaded, {model: pool.name for pool in self._pools.values() for model in pool.models})
 
@@ -107,7 +107,7 @@ class Loader:
 
     def _load_quietly(self, threads: int) -> Catalog:
         configs = [version for config in self._config.models for version in versions_of(config)]
-        return self.catalog_of(
+        return self._catalog_of(
             [models.load(config, threads=threads, number=number) for number, config in enumerate(configs)]
         )
 
@@ -153,37 +153,3 @@ def _told(model: Model) -> Loaded:
     ins, outs = ({tensor.name: written(tensor) for tensor in side} for side in (signature.inputs, signature.outputs))
     canary = model.config.canary if model.config.is_candidate else None
     return Loaded(model.name, model.version, model.config.source, ins, outs, canary.percent if canary else None)
-
-
-def main() -> None:
-    """Run as the supervisor's child."""
-    channel_fd, config_fd, lifeline_fd = map(int, sys.argv[1:4])
-    lifeline.hold(lifeline_fd)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, also where a whole group gets them
-    config = msgspec.msgpack.decode(os.pread(config_fd, os.fstat(config_fd).st_size, 0), type=ServeConfig)
-    log.configure(config.log_format)
-    loader = Loader(Channel(socket_of(channel_fd)), config, lifeline_fd)
-    if _EACH in sys.argv:
-        loader.run(None)
-        return
-    try:
-        catalog = loader.load(threads=1)
-    except RingbrokerError as error:
-        loader.channel.send(Failed(error.code, error.text, error.path))
-        sys.exit(1)
-    catalog = loader.catalog_of([model.without_plan() for model in catalog.models()])
-    gc.collect()
-    gc.freeze()  # the models never become garbage, and a collection would copy every page that holds an object
-    if forks_can_run(catalog, config.all_pools(), _PROOF_S * len(config.models)):
-        os.close(config_fd)
-        loader.run(catalog)
-        return
-    logger.warning("the models cannot be run in forks of the process that loaded them: every worker loads its own")
-    for fd in (channel_fd, config_fd, lifeline_fd):
-        os.set_inheritable(fd, True)
-    os.execv(sys.executable, [sys.executable, "-m", "broker.loader", *sys.argv[1:4], _EACH])
-
-
-if __name__ == "__main__":
-    main()

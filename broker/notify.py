@@ -14,29 +14,34 @@ _TIMEOUT_S = 1.0  # the manager reads at once, or never
 class Notifier:
     """Sends states to the service manager, where there is one."""
 
-    def __init__(self, address: str | None) -> None:
-        """`address` is that of the manager's socket: a path, or `@` and an abstract name."""
+    def __init__(self, address: str | None, serving: str) -> None:
+        """`address` is that of the manager's socket: a path, or `@` and an abstract name; `serving` is the status of a
+        broker that is ready.
+        """
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
+        self._serving = serving
+        self._is_stopping = False
 
     @classmethod
-    def from_environment(cls) -> Notifier:
+    def from_environment(cls, serving: str) -> Notifier:
         """Take `$NOTIFY_SOCKET`, so that no child has it."""
-        return cls(os.environ.pop("NOTIFY_SOCKET", None))
+        return cls(os.environ.pop("NOTIFY_SOCKET", None), serving)
 
-    def ready(self, status: str) -> None:
+    def ready(self, but: str | None = None) -> None:
         """The broker serves, or what served goes on after a reload."""
-        self._tell("READY=1", status)
+        self._tell("READY=1", f"{self._serving}; {but}" if but else self._serving)
 
     def reloading(self, status: str, now_ns: int) -> None:
         """A reload begins; `ready` ends it. `now_ns` is on the monotonic clock."""
         self._tell(f"RELOADING=1\nMONOTONIC_USEC={now_ns // 1000}", status)
 
     def stopping(self, status: str) -> None:
-        """The broker is on its way out."""
+        """The broker is on its way out: nothing is told after this."""
         self._tell("STOPPING=1", status)
+        self._is_stopping = True
 
     def _tell(self, state: str, status: str) -> None:
-        if not self._address:
+        if not self._address or self._is_stopping:
             return
         text = f"{state}\nSTATUS={' '.join(status.splitlines())}"
         try:

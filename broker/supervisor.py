@@ -14,27 +14,26 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from broker import admin, health, lifeline, listener
 from broker.admin import AdminPeer
 from broker.config import ServeConfig
-from broker.control import Attached, Ended, Freed, Made, NotMade, Packet, Serving, Take, Want
+from broker.control import Attached, Ended, Freed, Made, NotMade, Packet, Serving, Want
 from broker.generation import Generation, Worker
-from broker.handshake import Handshake
 from broker.health import HttpPeer
+from broker.listener import Acceptor, Listeners
 from broker.loop import Loop
 from broker.memory import MemoryMaker
 from broker.notify import Notifier
-from broker.roster import Roster, SessionRecord
+from broker.reception import Reception
+from broker.reloads import Reloads
+from broker.roster import Roster
 from broker.settings import check_reload
 from broker.stats import Stats
 from broker.status import status_of
-from ringbuf.errors import Code, RingbrokerError, name_of
+from ringbuf.errors import Code, RingbrokerError
 from ringbuf.segment import SegmentStore
-from ringbuf.wire.messages import Hello
 
 if TYPE_CHECKING:
     from broker.watch import Watch
@@ -86,15 +85,9 @@ class Supervisor:
         self.others: list[Generation] = []
         """Those that were sent away, and the one that loads."""
         self.is_draining = False
-        self.parked: list[tuple[SessionRecord, socket.socket]] = []
-        """Connections that wait for a worker, or for the end of the session that they resume."""
         self._on_ready = on_ready
         self._read_config = read_config
-        self.last_reload: dict[str, Any] | None = None
         self._generations = 0
-        self._is_reload_due = False
-        self._askers: list[AdminPeer] = []  # of the generation that loads
-        self._next_askers: list[AdminPeer] = []
         self._replace_ns = 0
         self._failure: RingbrokerError | None = None
         self._end_ns: int | None = None
@@ -106,10 +99,11 @@ class Supervisor:
         self._loop.watch(self._maker.wake, self._memory_made)
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop.watch(self._wake, self._heed)
-        self._notifier = Notifier.from_environment()
-        self._listeners: dict[str, socket.socket] = {}
-        self._made: set[str] = set()  # those of them whose paths are ours to remove
+        self._notifier = Notifier.from_environment(f"serving on {config.socket_path}")
+        self.reloads = Reloads(self._load_anew, self._loop, self._notifier, now_ns, time.time)
+        self.reception = Reception(self.roster, self._loop, self.stats, self._pools, self._least_loaded)
         self._watch = self._start_watch()
+        self._listeners = Listeners(self._loop)
         self._listen()
         self._begin(config)
 
@@ -129,33 +123,22 @@ class Supervisor:
 
     def _listen(self) -> None:
         path, port = self.config.socket_path, self.config.health_port
-        given = listener.inherited((path, path + admin.SUFFIX))
         commands: admin.Commands = {
             "health": lambda _: {"why_not_ready": health.why_not_ready(self)},
-            "reload": self._asked_to_reload,
+            "reload": self.reloads.ask_for,
             "status": lambda _: status_of(self, now_ns()),
         }
         try:
-            asked = self._open(path + admin.SUFFIX, given)
+            self._listeners.inherit((path, path + admin.SUFFIX))
+            asked = self._listeners.open(path + admin.SUFFIX)
             self._loop.accept(asked, lambda sock: self._loop.add(sock, AdminPeer(commands)))
-            served = self._open(path, given)
-            self._acceptor = listener.Acceptor(served, self._loop, self.stats, self._is_full, self._greet)
+            served = self._listeners.open(path)
+            self._acceptor = Acceptor(served, self._loop, self.stats, self._why_full, self.reception.greet)
             if port is not None:
-                probed = self._listeners["http"] = listener.listen_loopback(port)
-                self._loop.accept(probed, self._take_probe)
+                self._loop.accept(self._listeners.open_loopback(port), self._take_probe)
         except RingbrokerError:
-            for name in list(self._listeners):
-                self._close_listener(name)
+            self._listeners.close_all()
             raise
-
-    def _open(self, path: str, given: dict[str, socket.socket]) -> socket.socket:
-        """The listening socket that was given to us, or one that is made."""
-        if path in given:
-            self._listeners[path] = given[path]
-        else:
-            self._listeners[path] = listener.listen(path)
-            self._made.add(path)
-        return self._listeners[path]
 
     def _take_probe(self, sock: socket.socket) -> None:
         if sum(isinstance(each.peer, HttpPeer) for each in self._loop.connections.values()) < health.MAX_PROBES:
@@ -163,51 +146,18 @@ class Supervisor:
         else:
             sock.close()
 
-    def _is_full(self) -> str | None:
-        held = self.roster.served + len(self.parked) + self._acceptor.waiting
+    def _why_full(self) -> str | None:
+        held = self.roster.served + self.reception.waiting + self._acceptor.waiting
         most = self.config.max_connections
         return f"{most} connections are the most" if held >= most else None
 
-    def _greet(self, handshake: Handshake, hello: Hello) -> None:
-        """A HELLO was read: find the session, and somebody who serves it. Raises `RingbrokerError` for the client."""
-        session = self.roster.greet(hello, [pool.name for pool in self.config.all_pools()])
-        if any(session is waiting for waiting, _ in self.parked):
-            raise RingbrokerError(Code.RESUME_REFUSED, "it is being resumed already", "options.resume")
-        session.forget_ns = None
-        self.parked.append((session, self._loop.release(handshake.connection)))
-        self._place()
-
-    def _place(self) -> None:
-        """Give every connection that can be served now to a worker."""
-        parked, self.parked = self.parked, []
-        for session, sock in parked:
-            worker = self._least_loaded(session.pool)
-            if session.number not in self.roster.sessions:
-                self._refuse(sock, RingbrokerError(Code.RESUME_REFUSED, "its session was closed", "options.resume"))
-            elif session.worker is not None or worker is None:
-                self.parked.append((session, sock))
-            else:
-                self._hand_over(session, sock, worker)
-
-    def _hand_over(self, session: SessionRecord, sock: socket.socket, worker: Worker) -> None:
-        is_resumed, lost = session.token != "", session.lost
-        self.roster.assign(session, worker)
-        kept = list(session.rings.values())
-        records = tuple(ring.record for ring in kept)
-        take = Take(session.number, session.token, session.hello, is_resumed, records, lost)
-        worker.channel.send(take, [sock.fileno(), *(ring.memory.fd for ring in kept)])
-        sock.close()
+    def _pools(self) -> list[str]:
+        return [pool.name for pool in self.config.all_pools()]
 
     def _least_loaded(self, pool: str) -> Worker | None:
         workers = self.current.workers if self.current else []
         able = [worker for worker in workers if worker.pool.name == pool and worker.is_serving]
         return min(able, key=lambda worker: sum(1 for _ in self.roster.served_by(worker)), default=None)
-
-    def _refuse(self, sock: socket.socket, error: RingbrokerError) -> None:
-        handshake = Handshake(self.stats, self._greet)
-        connection = self._loop.add(sock, handshake)
-        handshake.fail(error)
-        self._loop.flush(connection)
 
     # --- what workers say, and memory ---
 
@@ -215,7 +165,7 @@ class Supervisor:
         """See `generation.Events`."""
         match packet:
             case Serving():
-                self._place()
+                self.reception.place()
             case Want():
                 self._maker.want(packet, worker)
             case Attached(session, ring):
@@ -224,7 +174,7 @@ class Supervisor:
                 self.roster.freed(session, ring)
             case Ended(session, is_resumable):
                 self.roster.ended(session, now_ns(), is_resumable=is_resumable)
-                self._place()
+                self.reception.place()
 
     def _memory_made(self) -> None:
         for want, asker, outcome in self._maker.done():
@@ -237,7 +187,7 @@ class Supervisor:
 
     # --- generations ---
 
-    def reload(self) -> None:
+    def _load_anew(self) -> None:
         """Load what the config says now, beside what serves; it takes over when it is ready.
 
         Raises `RingbrokerError` for a config that cannot be read.
@@ -270,13 +220,12 @@ class Supervisor:
         log.info("a generation serves", extra={"generation": generation.number, "models": len(generation.loaded)})
         if former is None:
             self._on_ready(generation)
-            self._notifier.ready(f"serving on {self.config.socket_path}")
-            self._reload_if_due()
+            self._notifier.ready()
         else:
             self.others.append(former)
             former.retire("reload", int(self.config.drain_grace_s * 1000))
-            self._reloaded({"generation": generation.number})
-        self._place()
+            self.reloads.succeeded(generation.number)
+        self.reception.place()
 
     def failed(self, generation: Generation, error: RingbrokerError) -> None:
         """See `generation.Events`."""
@@ -285,13 +234,13 @@ class Supervisor:
             self._failure, self._end_ns = error, 0
             self._notifier.stopping(str(error))
         else:
-            self._reload_failed(error)
+            self.reloads.failed(error)
 
     def worker_lost(self, worker: Worker) -> None:
         """See `generation.Events`."""
         for session in self.roster.served_by(worker):
             self.roster.ended(session.number, now_ns(), is_resumable=True, lost=worker.ended_for)
-        self._place()
+        self.reception.place()
 
     def generations(self) -> list[Generation]:
         """All that there are."""
@@ -305,47 +254,6 @@ class Supervisor:
     def is_loading(self) -> bool:
         """Whether a generation is on its way."""
         return any(not generation.is_retiring for generation in self.others)
-
-    def _reload_asked(self, by: str, peer: AdminPeer | None = None) -> None:
-        """Reload, or, where a generation is loading, once more after it; `peer` is told what came of it."""
-        log.info("a reload is asked for", extra={"by": by})
-        if peer is not None:
-            peer.patience_ns = None
-            self._next_askers.append(peer)
-        self._is_reload_due = True
-        if not self.is_loading:
-            self._reload_if_due()
-
-    def _reload_if_due(self) -> None:
-        if not self._is_reload_due:
-            return
-        self._is_reload_due = False
-        self._askers, self._next_askers = self._next_askers, []
-        self._notifier.reloading("loading the next generation", now_ns())
-        try:
-            self.reload()
-        except RingbrokerError as error:
-            self._reload_failed(error)
-
-    def _asked_to_reload(self, peer: AdminPeer) -> None:
-        self._reload_asked("command", peer)
-
-    def _reload_failed(self, error: RingbrokerError) -> None:
-        log.error(
-            "the reload failed, and what served goes on", extra={"code": name_of(error.code), "error": str(error)}
-        )
-        self._reloaded({"error": str(error), "code": error.code})
-
-    def _reloaded(self, outcome: dict[str, Any]) -> None:
-        self.last_reload = {**outcome, "time": datetime.now(UTC).isoformat(timespec="seconds")}
-        if not self.is_draining:
-            failure = f"; the last reload failed: {outcome['error']}" if "error" in outcome else ""
-            self._notifier.ready(f"serving on {self.config.socket_path}{failure}")
-        askers, self._askers = self._askers, []
-        for peer in askers:
-            peer.answer(outcome)
-            self._loop.flush(peer.connection)
-        self._reload_if_due()
 
     # --- time, signals and the end ---
 
@@ -363,7 +271,7 @@ class Supervisor:
         while self._signals:
             number = self._signals.popleft()
             if number in (signal.SIGHUP, signal.SIGUSR2):
-                self._reload_asked(signal.Signals(number).name)
+                self.reloads.ask(signal.Signals(number).name)
             else:
                 self._drain(number, is_urgent=number == signal.SIGINT or self.is_draining)
 
@@ -374,7 +282,7 @@ class Supervisor:
         self._notifier.stopping("stopping: clients finish")
         grace_s = 0.0 if is_urgent or self.current is None else self.config.drain_grace_s
         self._end_ns = now_ns() + int(grace_s * 1e9)
-        self._close_listener(self.config.socket_path)
+        self._listeners.close(self.config.socket_path)
 
     def _tick(self, now: int) -> None:
         self.roster.expire(now)
@@ -384,29 +292,23 @@ class Supervisor:
             self.others.remove(generation)
             self.stats.absorb(generation.past)
         if self._watch is not None and self._watch.is_due(now):
-            self._reload_asked("the watch")
-        if self.is_draining and not self.roster.served and not self.parked:
+            self.reloads.ask("the watch")
+        if self.reloads.is_due and not self.is_loading:
+            self.reloads.begin()
+        self.reception.forget_gone(now)
+        if self.is_draining and not self.roster.served and not self.reception.waiting:
             self._end_ns = 0
         if self.current and self.current.is_orphaned and not self.is_loading and now >= self._replace_ns:
             log.warning("the loader is gone: its generation is replaced", extra={"generation": self.current.number})
             self._replace_ns = now + _REPLACE_NS
             self._begin(self.current.config)
 
-    def _close_listener(self, path: str) -> None:
-        if (sock := self._listeners.pop(path, None)) is not None:
-            if path in self._made:
-                Path(path).unlink(missing_ok=True)
-            self._loop.unwatch(sock.fileno())
-            sock.close()
-
     def _close(self) -> None:
-        for path in list(self._listeners):
-            self._close_listener(path)
+        self._listeners.close_all()
         for generation in self.generations():
             generation.kill()
         self._loop.close_all()
-        for _, sock in self.parked:
-            sock.close()
+        self.reception.close()
         self._maker.close()
         if self._watch is not None:
             self._watch.close()

@@ -55,6 +55,7 @@ def is_allowed(module, imported):
             "broker.admin",
             "broker.control",
             "broker.notify",
+            "broker.reception",
             *SUPERVISOR,
             "ringbroker",
         )

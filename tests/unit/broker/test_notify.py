@@ -19,24 +19,30 @@ def manager(request, tmp_path):
 
 def test_states(manager):
     sock, address = manager
-    notifier = Notifier(address)
-    notifier.ready("serving on /a")
+    notifier = Notifier(address, "serving on /a")
+    notifier.ready()
     notifier.reloading("loading", 12_345_678)
+    notifier.ready("the last reload failed")
     notifier.stopping("two\nlines")
-    heard = [sock.recv(4096).decode().split("\n") for _ in range(3)]
+    notifier.ready()
+    heard = [sock.recv(4096).decode().split("\n") for _ in range(4)]
     assert heard == [
         ["READY=1", "STATUS=serving on /a"],
         ["RELOADING=1", "MONOTONIC_USEC=12345", "STATUS=loading"],
+        ["READY=1", "STATUS=serving on /a; the last reload failed"],
         ["STOPPING=1", "STATUS=two lines"],
     ]
+    sock.setblocking(False)
+    with pytest.raises(BlockingIOError):  # a broker that stops is never ready again
+        sock.recv(4096)
 
 
 def test_the_environment_is_taken_once(manager, monkeypatch):
     sock, address = manager
     monkeypatch.setenv("NOTIFY_SOCKET", address)
-    first, second = Notifier.from_environment(), Notifier.from_environment()
-    second.ready("nobody hears it")
-    first.ready("heard")
+    first, second = Notifier.from_environment("heard"), Notifier.from_environment("nobody hears it")
+    second.ready()
+    first.ready()
     assert sock.recv(4096) == b"READY=1\nSTATUS=heard"
     sock.setblocking(False)
     with pytest.raises(BlockingIOError):
@@ -45,10 +51,10 @@ def test_the_environment_is_taken_once(manager, monkeypatch):
 
 @pytest.mark.parametrize("address", ["", None])
 def test_without_a_manager_nothing_happens(address, caplog):
-    Notifier(address).ready("serving")
+    Notifier(address, "serving").ready()
     assert not caplog.records
 
 
 def test_a_manager_that_is_gone_is_told_of_in_the_log(tmp_path, caplog):
-    Notifier(str(tmp_path / "gone.sock")).ready("serving")
+    Notifier(str(tmp_path / "gone.sock"), "serving").ready()
     assert caplog.messages == ["the service manager was not told"]
