@@ -34,6 +34,7 @@ from broker.control import (
     Serving,
     channel_pair,
 )
+from broker.loop import TICK_NS
 from broker.stats import ALIVE_NS, BUSY_SINCE_NS, Stats, page_bytes
 from ringbuf.errors import Code, RingbrokerError
 
@@ -42,6 +43,7 @@ log = logging.getLogger("broker.generation")
 _LEAST_BACKOFF_NS = 10**8
 _MOST_BACKOFF_NS = 5 * 10**9
 _WARM_UP_NS = 60 * 10**9
+_LEAST_SILENT_NS = 3 * TICK_NS  # an idle worker turns its loop once a tick, whatever the limit of a batch is
 
 
 class Watcher(Protocol):
@@ -79,10 +81,13 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):  # gone already
             self._pidfd = os.pidfd_open(pid)
 
-    def idle_or_busy_ns(self, now_ns: int) -> int:
-        """How long ago it last showed that it lives: began its batch, or turned its loop."""
-        page = self.stats.page
-        return now_ns - (page[BUSY_SINCE_NS] or page[ALIVE_NS] or self.began_ns)
+    def is_hanging(self, now_ns: int, limit_ns: int) -> bool:
+        """Whether its batch takes longer than `limit_ns`, or it shows no other sign of life for too long."""
+        if not self.is_serving:
+            return now_ns - self.began_ns > _WARM_UP_NS
+        if busy_since_ns := self.stats.page[BUSY_SINCE_NS]:
+            return now_ns - busy_since_ns > limit_ns
+        return now_ns - self.stats.page[ALIVE_NS] > max(limit_ns, _LEAST_SILENT_NS)
 
     def kill(self, code: int | None = None) -> None:
         """End it now; its requests end in `code`, or are lost."""
@@ -145,7 +150,7 @@ class Generation:
         self._loading: str | None = None
         self._failure: RingbrokerError | None = None
         self._next_worker = 0
-        self._orphans: list[int] = []  # workers' processes that ended after their loader, and are ours to reap
+        self._buried: list[int] = []  # processes of lost workers: those that the loader does not reap are ours to reap
         self._restarts: list[tuple[int, PoolConfig, int]] = []  # when, and which
         self._backoff_ns: dict[tuple[str, int], int] = {}
         self._clock_ns = clock_ns
@@ -170,7 +175,7 @@ class Generation:
     @property
     def is_over(self) -> bool:
         """Whether it was sent away, and nothing of it is left."""
-        return self.is_retiring and not self.workers and not self._orphans and self._process.poll() is not None
+        return self.is_retiring and not self.workers and not self._buried and self._process.poll() is not None
 
     def retire(self, reason: str, grace_ms: int) -> None:
         """Send every client away; the workers end when they are gone, and the loader ends now."""
@@ -189,19 +194,21 @@ class Generation:
             self._bury(worker)
         self._close_loader()
         self._process.wait()
+        for pid in self._buried:
+            with contextlib.suppress(ChildProcessError):  # the loader did so
+                os.waitpid(pid, 0)
 
     def tick(self, now_ns: int) -> None:
         """Replace workers whose time has come, and end those that hang."""
         for due in [restart for restart in self._restarts if restart[0] <= now_ns]:
             self._restarts.remove(due)
             self._fork(due[1], due[2])
-        lifeline.reap(self._orphans)
+        lifeline.reap(self._buried)
         limit_ns = int(self.config.max_execution_s * 1e9)
         for worker in self.workers:
             worker.channel.flush()
-            silent_ns = worker.idle_or_busy_ns(now_ns)
-            if worker.ended_for is None and silent_ns > (limit_ns if worker.is_serving else _WARM_UP_NS):
-                log.error("a worker hangs, and is ended", extra=self._told(worker) | {"silent_s": silent_ns // 10**9})
+            if worker.ended_for is None and worker.is_hanging(now_ns, limit_ns):
+                log.error("a worker hangs, and is ended", extra=self._told(worker))
                 worker.kill(Code.EXECUTION_TIMEOUT)
 
     # --- what comes from the processes ---
@@ -312,8 +319,8 @@ class Generation:
         self.past.absorb(worker.stats)
         self._watcher.unwatch(worker.channel.fileno())
         worker.close()
-        if self._channel.fileno() < 0 and worker.pid is not None:
-            self._orphans.append(worker.pid)
+        if worker.pid is not None:
+            self._buried.append(worker.pid)
 
     def _fail(self, error: RingbrokerError) -> None:
         self.kill()

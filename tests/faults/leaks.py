@@ -1,4 +1,4 @@
-"""A census of what a broker holds for its clients: open descriptors, mapped segments, names in /dev/shm."""
+"""A census of what a broker is made of: processes, threads, open descriptors, mapped segments, names in /dev/shm."""
 
 import time
 from collections import Counter
@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ringbuf.segment import SegmentStore
+from tests.faults.wire import until
 
 WAIT_S = 30.0
 
@@ -46,6 +47,13 @@ def descriptors(pid):
     return kinds
 
 
+def threads(pid):
+    """How many threads the process has."""
+    with suppress(FileNotFoundError):
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    return 0
+
+
 def private_bytes(broker):
     """Anonymous memory of all its processes: not files, not shared memory."""
     total = 0
@@ -58,13 +66,25 @@ def private_bytes(broker):
 
 def census(broker):
     pids = processes(broker)
-    kinds = sum(map(descriptors, pids), Counter())
-    return {"processes": len(pids), "descriptors": kinds, "maps": maps(broker), "names": names(broker)}
+    return {
+        "processes": len(pids),
+        "threads": sum(map(threads, pids)),
+        "descriptors": sum(map(descriptors, pids), Counter()),
+        "maps": maps(broker),
+        "names": names(broker),
+    }
 
 
-def assert_back_to(before, broker):
-    """Poll until the broker holds what it held before."""
-    deadline = time.monotonic() + WAIT_S
+def settled(broker):
+    """The census when every ring that is being opened has been."""
+    until(lambda: not names(broker))
+    return census(broker)
+
+
+def assert_back_to(before, broker, since=None):
+    """Poll until the broker is what it was before, and say how long that took."""
+    began = since or time.monotonic()
     while (now := census(broker)) != before:
-        assert time.monotonic() < deadline, f"left behind: {now}, before: {before}"
-        time.sleep(0.05)
+        assert time.monotonic() < began + WAIT_S, f"left behind: {now}, before: {before}"
+        time.sleep(0.02)
+    print(f"\n    nothing left after {(time.monotonic() - began) * 1e3:.0f} ms", end="")

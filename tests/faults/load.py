@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import ringbroker
 
+from tests.faults.wire import until
+
 
 @dataclass
 class Tally:
@@ -44,6 +46,10 @@ class Load:
         return self
 
     def __exit__(self, *_):
+        self.stop()
+
+    def stop(self):
+        """End every client."""
         self._stopping.set()
         for thread in self._threads:
             thread.join(60)
@@ -63,6 +69,11 @@ class Load:
         assert not [text for tally in self.tallies for text in tally.wrong]
         assert not [error for tally in self.tallies for error in tally.failed]
         assert all(tally.answers for tally in self.tallies)
+
+    def wait_for_more(self, count=10):
+        """Wait until every client has so many answers more, or has failed."""
+        wanted = [(tally, tally.answers + count) for tally in self.tallies]
+        until(lambda: all(tally.answers >= enough or tally.failed for tally, enough in wanted))
 
     def next_answer(self, since):
         """When the next answer came that was asked for after `since`, by the slowest client; None for not yet."""

@@ -56,7 +56,7 @@ PROVOKED = dict.fromkeys(BY_FRAMES, FUZZ) | {
     "SIGNATURE_CHANGED": "tests/unit/broker/test_resume.py::test_a_ring_of_another_signature_is_told_and_freed",
     "PEER_REFUSED": FAULTS + "test_bad_peers.py::test_another_user_is_refused",
     "WRONG_POOL": FAULTS + "test_workers.py::test_a_model_of_another_pool",
-    "LOADER_DIED": FAULTS + "test_workers.py::test_a_generation_that_dies_while_it_loads_is_told",
+    "LOADER_DIED": FAULTS + "test_loaders.py::test_a_model_that_ends_the_loader",
     "MODEL_NOT_FOUND": LOADING,
     "MODEL_FORMAT_UNKNOWN": LOADING,
     "MODEL_INVALID": LOADING,

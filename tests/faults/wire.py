@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from contextlib import suppress
 
 import msgpack
 
@@ -92,6 +93,17 @@ class Peer:
         self.send([4, ring.number, 0])
         return ring
 
+    def fill(self, ring):
+        """Infer without reading until nothing more is taken, for want of room for the answers; returns how often."""
+        asked = 0
+        self.socket.settimeout(0.5)
+        with suppress(TimeoutError):
+            while True:
+                self.socket.sendall(framed(ring.infer(asked, asked % ring.slots)))
+                asked += 1
+        self.socket.settimeout(WAIT_S)
+        return asked
+
     def error(self):
         """The code of the ERROR that comes next."""
         answer = self.receive()
@@ -114,14 +126,49 @@ class Peer:
         return data
 
 
+class Client:
+    """A session that goes on after its worker: it keeps its token and its rings."""
+
+    def __init__(self, path):
+        self.path = path
+        self.peer = Peer(path)
+        self.welcome = self.peer.ask(*HELLO)
+        assert self.welcome[0] == 65, self.welcome
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.peer.socket.close()
+
+    @property
+    def token(self):
+        return self.welcome[4]
+
+    def resume(self):
+        """Connect again, and go on; returns the options of WELCOME."""
+        token = self.token
+        while True:
+            self.peer.socket.close()
+            self.peer = Peer(self.path)
+            with suppress(EOFError, ConnectionResetError):  # the worker that it was given to may be dying, too
+                self.welcome = self.peer.ask(*HELLO[:4], {"resume": token})
+                assert self.welcome[0] == 65, self.welcome
+                return self.welcome[9]
+
+    def is_lost(self):
+        """Whether the connection ended; waits for it."""
+        return self.peer.is_at_end()
+
+
 class Bystander:
     """A client on a thread of its own that infers and checks all the time; leaving it fails if anything was wrong."""
 
-    def __init__(self, path, model="twice"):
+    def __init__(self, path, model="twice", root=""):
         self.count = 0
         self._failure = None
         self._is_stopping = threading.Event()
-        self._peer = Peer(path).hello()
+        self._peer = Peer(path, root).hello()
         self._ring = self._peer.open(model)
         self._infer()
         self._thread = threading.Thread(target=self._run)
