@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from broker import ram
 from broker.cpus import usable_cpus
 from broker.engine.config import ModelConfig
 
@@ -44,6 +45,9 @@ class ServeConfig:
     spin: str = "auto"
     """How long to spin after traffic: `off`, microseconds, or `auto`: 100 us where there are more CPUs than workers."""
     max_ring_bytes: int = 2**30
+    max_memory_bytes: int = field(default_factory=lambda: ram.usable_bytes() // 2)
+    """Of all rings together: half of what the broker may use, as Linux gives /dev/shm. Memory that has no name is
+    bounded by nothing else, and a broker that takes more than its container has is killed."""
     max_slots: int = 4096
     """Views and descriptors of every slot and plane are made when a ring opens, 5 us each: 40 ms for two planes."""
     max_rings: int = 64
@@ -63,6 +67,11 @@ class ServeConfig:
     """The folder that models were found in."""
     config_path: str | None = None
     """The configuration's file."""
+
+    @property
+    def largest_ring_bytes(self) -> int:
+        """What a ring may have where there is no other."""
+        return min(self.max_ring_bytes, self.max_memory_bytes)
 
     def all_pools(self) -> tuple[PoolConfig, ...]:
         """Every pool with all that it says: its models, its workers, and their threads."""

@@ -82,6 +82,9 @@ SETTINGS: dict[str, Setting] = {
     "max_connections": _whole("max_connections", "The most connections at a time."),
     "max_rings": _whole("max_rings", "The most rings of a connection."),
     "max_ring_bytes": _whole("max_ring_bytes", "The largest ring.", "BYTES"),
+    "max_memory_bytes": _whole(
+        "max_memory_bytes", "The most memory of all rings together.  [default: half of what it may use]", "BYTES"
+    ),
     "max_execution_s": _seconds("max_execution_s", "How long a model may run before its worker is ended.", 0.001),
     "resume_grace_s": _seconds("resume_grace_s", "How long a session whose worker was lost waits to be resumed."),
     "drain_grace_s": _seconds("drain_grace_s", "How long SIGTERM leaves clients to finish."),

@@ -37,6 +37,7 @@ def status_of(supervisor: Supervisor, now_ns: int) -> dict[str, Any]:
         "resumable_sessions": len(roster.sessions) - roster.served - supervisor.reception.waiting,
         "open_rings": sum(len(session.rings) for session in roster.sessions.values()),
         "segment_bytes": roster.segment_bytes,
+        "max_memory_bytes": supervisor.config.max_memory_bytes,
         "in_flight": sum(worker.stats.page[IN_FLIGHT] for each in generations for worker in each.workers),
         "requests": total(pages, REQUESTS),
         "sessions": total(pages, SESSIONS),

@@ -30,7 +30,8 @@ def _broker(told: Told) -> str:
 def _sessions(told: Told) -> str:
     waiting = f", {told['waiting_sessions']} waiting" if told["waiting_sessions"] else ""
     resumable = f", {told['resumable_sessions']} to be resumed" if told["resumable_sessions"] else ""
-    rings = f"{_count(told['open_rings'], 'ring')} of {_bytes(told['segment_bytes'])}"
+    memory = f"{_bytes(told['segment_bytes'])} of {_bytes(told['max_memory_bytes'])}"
+    rings = f"{_count(told['open_rings'], 'ring')}, {memory}"
     return (
         f"sessions  {told['open_sessions']} open{waiting}{resumable}; {rings}; {told['in_flight']} requests in flight"
     )

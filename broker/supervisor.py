@@ -167,7 +167,7 @@ class Supervisor:
             case Serving():
                 self.reception.place()
             case Want():
-                self._maker.want(packet, worker)
+                self._maker.want(packet, worker, self.roster.segment_bytes, self.config.max_memory_bytes)
             case Attached(session, ring):
                 self.roster.attached(session, ring)
             case Freed(session, ring):
@@ -177,7 +177,7 @@ class Supervisor:
                 self.reception.place()
 
     def _memory_made(self) -> None:
-        for want, asker, outcome in self._maker.done():
+        for want, asker, outcome, _ in self._maker.done():
             assert isinstance(asker, Worker)
             ring = want.ring
             if isinstance(outcome, RingbrokerError):

@@ -34,7 +34,7 @@ def work(config: ServeConfig, pool: PoolConfig, catalog: Catalog, fork: Fork, ch
     batcher = Batcher()
     worker = Worker(loop, batcher, stats, now_ns)
     intake = Intake(channel, loop, now_ns)
-    limits = Limits(MAX_PAYLOAD_BYTES, config.max_ring_bytes, config.max_slots, config.max_rings)
+    limits = Limits(MAX_PAYLOAD_BYTES, config.largest_ring_bytes, config.max_slots, config.max_rings)
     context = SessionContext(
         bound, batcher, stats, limits, config.default_slots, intake, pool.name, fork.index, fork.workers
     )

@@ -55,7 +55,7 @@ const (
 
 	CodeDeadlineExceeded   Code = 4001 // the deadline passed before the request was run
 	CodeCancelled          Code = 4002 // the request was cancelled, or its ring closed, before it was run
-	CodeSHMFull            Code = 4003 // /dev/shm has no room for the ring
+	CodeSHMFull            Code = 4003 // no room for the ring now: /dev/shm, or what all rings together may have, is used up
 	CodeRingTooLarge       Code = 4004 // the ring would be larger than limits.segment_bytes
 	CodeTooManySlots       Code = 4005 // OPEN asks for more slots than limits.slots
 	CodeTooManyRings       Code = 4006 // the session has limits.rings rings already

@@ -78,7 +78,7 @@ class Cancelled(CapacityError):
 
 
 class ShmFull(CapacityError):
-    """/dev/shm has no room for the ring."""
+    """No room for the ring now: /dev/shm, or what all rings together may have, is used up."""
 
 
 class ExecutionError(Error):

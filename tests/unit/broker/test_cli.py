@@ -130,7 +130,7 @@ def test_status_as_json(invoke, broker):
 def test_status_for_people(invoke, broker):
     output = invoke("status").stdout
     assert output.startswith(f"broker    serving, generation 1; process {broker.pid}, up ")
-    assert "\nsessions  0 open; 0 rings of 0 bytes; 0 requests in flight\n" in output
+    assert "\nsessions  0 open; 0 rings, 0 bytes of " in output
     assert "\npool default: 1 worker, " in output
     assert f"\n  worker 0  process {broker.worker_pid}: 0 sessions, 0 in flight\n" in output
     assert f"\nmodel twice: 0 results; {SERVED['twice']}\n  version 1    0.0 %  0 results\n" in output

@@ -27,6 +27,7 @@ spin = 50
 max_connections = 10
 max_rings = 5
 max_ring_bytes = 1000000
+max_memory_bytes = 5000000
 max_execution_s = 0.5
 resume_grace_s = 0
 drain_grace_s = 3
@@ -114,6 +115,7 @@ def test_everything_that_a_file_can_say(examine, folder):
         max_connections=10,
         max_rings=5,
         max_ring_bytes=1_000_000,
+        max_memory_bytes=5_000_000,
         max_execution_s=0.5,
         resume_grace_s=0.0,
         drain_grace_s=3.0,

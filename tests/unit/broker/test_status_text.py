@@ -16,6 +16,7 @@ STATUS = {
     "resumable_sessions": 2,
     "open_rings": 1,
     "segment_bytes": 3 * 2**20,
+    "max_memory_bytes": 4 * 2**30,
     "in_flight": 4,
     "requests": 1001,
     "errors": {"DEADLINE_EXCEEDED": 1},
@@ -51,7 +52,7 @@ def test_everything():
         "\n".join(status_text.as_lines(STATUS))
         == """\
 broker    serving, generation 2, and another is loading; process 7, up 2 h, on /run/b.sock
-sessions  3 open, 1 waiting, 2 to be resumed; 1 ring of 3.0 MiB; 4 requests in flight
+sessions  3 open, 1 waiting, 2 to be resumed; 1 ring, 3.0 MiB of 4.0 GiB; 4 requests in flight
 requests  1001 in all; errors: 1 DEADLINE_EXCEEDED
 reload    generation 2 serves since 12:00
 
