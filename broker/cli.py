@@ -70,11 +70,12 @@ def serve(**flags: Any) -> None:
         for name in ("torch", *(["inotify_simple"] if config.watch else [])):  # which are not imported here, or later
             if find_spec(name) is None:
                 raise ModuleNotFoundError(name=name)
-    run(
-        config,
-        lambda generation: click.echo("\n".join(listing.start_lines(generation))),
-        lambda: configuration.read(said),
-    )
+
+    def read_again() -> tuple[ServeConfig, list[RingbrokerError]]:
+        found = configuration.examine(said)
+        return found.config, found.problems
+
+    run(config, lambda generation: click.echo("\n".join(listing.start_lines(generation))), read_again)
 
 
 @main.command("inspect")

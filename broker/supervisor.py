@@ -13,8 +13,8 @@ import signal
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 from broker import admin, health, lifeline, listener
 from broker.admin import AdminPeer
@@ -42,6 +42,9 @@ log = logging.getLogger("broker.supervisor")
 
 now_ns = time.monotonic_ns
 
+ReadConfig: TypeAlias = Callable[[], tuple[ServeConfig, Sequence[RingbrokerError]]]
+"""Gives what the configuration says now, and what is wrong with it."""
+
 _TICK_NS = 10**8
 _REPLACE_NS = 5 * 10**9
 
@@ -49,7 +52,7 @@ _REPLACE_NS = 5 * 10**9
 def serve(
     config: ServeConfig,
     on_ready: Callable[[Generation], None],
-    read_config: Callable[[], ServeConfig] | None = None,
+    read_config: ReadConfig | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `on_ready` is called when the first generation serves, and `read_config` for
     every reload.
@@ -61,7 +64,7 @@ def serve(
         if swept := segments.sweep():
             log.info("removed segments that a dead broker left", extra={"segments": swept})
         segments.probe()
-        supervisor = Supervisor(config, segments, on_ready, read_config or (lambda: config))
+        supervisor = Supervisor(config, segments, on_ready, read_config or (lambda: (config, ())))
         supervisor.heed_signals()
         supervisor.run()
 
@@ -74,7 +77,7 @@ class Supervisor:
         config: ServeConfig,
         segments: SegmentStore,
         on_ready: Callable[[Generation], None],
-        read_config: Callable[[], ServeConfig],
+        read_config: ReadConfig,
     ) -> None:
         self.config = config
         self.began_ns = now_ns()
@@ -192,10 +195,12 @@ class Supervisor:
 
         Raises `RingbrokerError` for a config that cannot be read.
         """
-        config = self._read_config()
+        config, problems = self._read_config()
+        if self._watch is not None:  # also where it is wrong: what it misses may come
+            self._watch.follow(self.config, config)
+        for problem in problems:
+            raise problem
         check_reload(self.config, config)
-        if self._watch is not None:
-            self._watch.follow(config)
         self._begin(config)
 
     def _start_watch(self) -> Watch | None:
