@@ -4,7 +4,6 @@ import signal
 import subprocess
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 from broker import admin
 from tests.conftest import START_TIMEOUT_S, broker_command, running_broker
@@ -15,7 +14,7 @@ from tests.faults.load import Load
 from tests.faults.signals import is_alive, kill, loader_of, worker_of
 from tests.faults.test_start_and_stop import refused
 from tests.faults.traps import WAITS, Trap, served
-from tests.faults.wire import Client, Peer, until
+from tests.faults.wire import HELLO, Client, Peer, until
 
 # --- the loader, before anything serves ---
 
@@ -35,7 +34,7 @@ def starting(trap, factory):
     with subprocess.Popen(command, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True) as process:
         try:
             trap.wait_for(1)
-            yield process
+            yield
             told, log = process.communicate(timeout=START_TIMEOUT_S)
         finally:
             process.kill()
@@ -44,21 +43,16 @@ def starting(trap, factory):
     assert {left.name for left in trap.folder.iterdir()} == {"broker.sock.lock", trap.runs.name}
 
 
-def children_of(pid):
-    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
-
-
 def test_a_loader_that_is_killed_while_it_loads(tmp_path):
-    with starting(Trap(tmp_path), "loading") as supervisor:
-        (loader,) = children_of(supervisor.pid)
-        kill(loader)
+    trap = Trap(tmp_path)
+    with starting(trap, "loading"):
+        kill(trap.pids[0])
 
 
 def test_a_worker_that_is_killed_before_anything_serves(tmp_path):
-    with starting(Trap(tmp_path), "warming") as supervisor:
-        (loader,) = children_of(supervisor.pid)
-        (worker,) = children_of(loader)
-        kill(worker)
+    trap = Trap(tmp_path)
+    with starting(trap, "warming"):
+        kill(trap.pids[0])
 
 
 # --- the loader, beside what serves ---
@@ -75,13 +69,11 @@ def test_processes_of_a_reload_are_killed(tmp_path):
         with Load(broker.socket_path, clients=2, rate=100.0) as load:
             load.wait_for_more()
             before = leaks.settled(broker)
-            former = children_of(broker.pid)
-            for name, trap in traps.items():
+            for trap in traps.values():
                 trap.set()
                 with reloading(broker) as answer:
                     trap.wait_for(1)
-                    (loader,) = children_of(broker.pid) - former
-                    kill(loader if name == "loading" else children_of(loader).pop())
+                    kill(trap.pids[0])
                 trap.release()
                 assert answer["code"] == broker.status()["last_reload"]["code"] == 6103  # LOADER_DIED
                 leaks.assert_back_to(before, broker)
@@ -153,6 +145,28 @@ def test_a_stopped_loader_replaces_a_worker_when_it_goes_on(pair, steady):
         assert ring.read(0, 1) == (4.0,)
 
 
+def test_clients_that_leave_while_they_wait_for_a_worker(pair, steady):
+    """There is none, as the loader is stopped: one resumes its session, one begins its first."""
+    loader = loader_of(pair)
+    with Client(pair.socket_path) as client, Peer(pair.socket_path) as other:
+        client.peer.open("twice")
+        assert client.peer.ask(8, 1)[0] == 72
+        kill(loader, signal.SIGSTOP)
+        try:
+            for pid in pair.worker_pids:
+                kill(pid)
+            assert client.is_lost()
+            until(lambda: pair.worker_pids == [None, None])  # or it is given to one that is dying
+            with Peer(pair.socket_path) as resuming:
+                resuming.send([*HELLO[:4], {"resume": client.token}])
+                other.send(HELLO)
+                until(lambda: pair.status()["waiting_sessions"] >= 2)
+        finally:
+            kill(loader, signal.SIGCONT)
+        assert other.receive()[0] == 65
+    until(lambda: pair.status()["open_sessions"] == 2)  # those of the bystanders
+
+
 # --- the supervisor ---
 
 
@@ -180,7 +194,7 @@ def test_the_supervisor_is_killed_and_another_one_takes_its_place(tmp_path):
             load.wait_for_more()
             until(lambda: leaks.names(heir) == [])
             with Peer(heir.socket_path) as late:
-                assert late.ask(1, 1, 0, {"name": "fault", "version": "1"}, {"resume": client.token})[2] == 6005
+                assert late.ask(*HELLO[:4], {"resume": client.token})[2] == 6005
             load.stop()
             until(lambda: heir.status()["open_rings"] == 0)
             assert heir.stop() == 0

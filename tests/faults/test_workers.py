@@ -55,14 +55,14 @@ def test_a_worker_that_runs_is_killed(pair, steady, trap):
         ring.write(2, 4.0)
         client.peer.send(ring.infer(1), ring.infer(2, slot=2))
         trap.wait_for(1)
-        kill(worker_of(pair, client))
+        kill(trap.pids[0])
         assert client.is_lost()
         client.resume()
         trap.release()
         for number, slot in ((1, 0), (2, 2)):  # the same rows, the same ids: both are the client's again
             assert client.peer.ask(*ring.infer(number, slot))[0] == 69
         assert (ring.read(0, 1), ring.read(2, 1)) == ((2 * WAITS,), (8.0,))
-        assert trap.count == 2
+        assert len(trap.pids) == 2
 
 
 def test_a_worker_that_answers_is_killed(pair, steady):
@@ -110,7 +110,7 @@ def test_workers_that_are_killed_before_they_serve(tmp_path):
             kill(worker_of(broker, client))
             for number in range(1, 3):
                 trap.wait_for(number)
-                kill(fresh_worker(broker))
+                kill(trap.pids[-1])
             trap.wait_for(3)
             trap.release()
             assert client.is_lost()
@@ -122,19 +122,6 @@ def test_workers_that_are_killed_before_they_serve(tmp_path):
         load.check()
         assert load.lost == 0
         assert broker.stop() == 0
-
-
-def fresh_worker(broker):
-    """The process of the one that does not serve yet."""
-    pids = []
-
-    def is_known():
-        workers = broker.status()["pools"]["default"]["workers"]
-        pids[:] = [worker["pid"] for worker in workers if not worker["is_serving"] and worker["pid"] is not None]
-        return pids
-
-    until(is_known)
-    return pids[0]
 
 
 def test_a_client_that_dies_with_its_worker_is_forgotten():

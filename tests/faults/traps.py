@@ -1,5 +1,6 @@
-"""Models that wait inside, and write down that they were run: so that a fault meets them at a known point."""
+"""Models that wait inside, and write down who runs them: so that a fault meets them at a known point."""
 
+import os
 import time
 from pathlib import Path
 
@@ -27,19 +28,19 @@ class Trap:
 
     def wait_for(self, count):
         """Until so many runs were begun."""
-        until(lambda: self.count >= count)
+        until(lambda: len(self.pids) >= count)
 
     def enter(self):
         """The models' side."""
         with self.runs.open("a") as file:
-            file.write("run\n")
+            file.write(f"{os.getpid()}\n")
         while not self.leave.exists():
             time.sleep(0.001)
 
     @property
-    def count(self):
-        """How many runs were begun."""
-        return len(self.runs.read_text().splitlines()) if self.runs.exists() else 0
+    def pids(self):
+        """The process of every run that was begun."""
+        return [int(line) for line in self.runs.read_text().split()] if self.runs.exists() else []
 
     @property
     def runs(self):

@@ -51,6 +51,18 @@ def unread(peer):
     select.select([peer.socket], [], [])
 
 
+def unread_descriptor(peer):
+    """A segment is on its way to it."""
+    peer.ask(*HELLO[:4], {"segments": ["fd"]})
+    peer.send([3, 1, "twice", None, 4, {}, {}])
+    select.select([peer.socket], [], [])
+
+
+def cancelling(peer):
+    ring = peer.hello().open("slow")
+    peer.send(ring.infer(1), ring.infer(2, 2), [6, 1], [6, 2])
+
+
 def closing(peer):
     ring = peer.hello().open("slow")
     peer.send(ring.infer(1), ring.infer(2, 2), [7, 3, ring.number])
@@ -58,7 +70,10 @@ def closing(peer):
 
 POINTS = {
     point.__name__: point
-    for point in (connect, half_hello, hello, opened, attached, half_infer, queued, unread, closing)
+    for point in (
+        *(connect, half_hello, hello, opened, unread_descriptor, attached),
+        *(half_infer, queued, unread, cancelling, closing),
+    )
 }
 
 
