@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from broker.supervisor import Supervisor
 
 MAX_PROBES = 64
-"""HTTP connections at a time; any user of the host can make one."""
+"""HTTP connections at a time; any user of the host can make one. The oldest goes where one more comes."""
 _TIMEOUT_S = 5.0
 _PATIENCE_NS = 5 * 10**9  # a request is sent at once
 _MAX_HEAD_BYTES = 8192

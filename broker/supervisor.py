@@ -144,10 +144,10 @@ class Supervisor:
             raise
 
     def _take_probe(self, sock: socket.socket) -> None:
-        if sum(isinstance(each.peer, HttpPeer) for each in self._loop.connections.values()) < health.MAX_PROBES:
-            self._loop.add(sock, HttpPeer(lambda: health.why_not_ready(self)))
-        else:
-            sock.close()
+        held = [each for each in self._loop.connections.values() if isinstance(each.peer, HttpPeer)]
+        if len(held) == health.MAX_PROBES:
+            self._loop.close(held[0])  # the oldest: a probe asks at once
+        self._loop.add(sock, HttpPeer(lambda: health.why_not_ready(self)))
 
     def _why_full(self) -> str | None:
         held = self.roster.served + self.reception.waiting + self._acceptor.waiting
