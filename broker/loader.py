@@ -69,7 +69,7 @@ class Loader:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.channel.send(Ready())
         while self.channel.is_open:
-            select.select([self.channel.fileno(), wake], [], [])
+            _wait_for(self.channel.fileno(), wake)
             for packet, descriptors in self.channel.receive():
                 if isinstance(packet, Fork):
                     self._fork(packet, descriptors, catalog)
@@ -100,6 +100,8 @@ class Loader:
                 status = 0
             except RingbrokerError as error:
                 channel.send(Failed(error.code, error.text, error.path))
+        except MemoryError:
+            logger.error("a worker has no memory left, and ends")
         except BaseException:
             logger.exception("a worker ended by a bug")
         finally:
@@ -112,13 +114,21 @@ class Loader:
         )
 
     def _reap(self, wake: int) -> None:
-        while select.select([wake], [], [], 0)[0]:
+        while _wait_for(wake, limit_s=0):
             os.read(wake, 4096)
         while self._workers:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
             self.channel.send(Exited(self._workers.pop(pid), how_ended(status)))
+
+
+def _wait_for(*readable: int, limit_s: float | None = None) -> bool:
+    """Wait until one of these is readable; by `poll`, because the supervisor's descriptors may be beyond 1024."""
+    poller = select.poll()
+    for fd in readable:
+        poller.register(fd, select.POLLIN)
+    return bool(poller.poll(None if limit_s is None else limit_s * 1000))
 
 
 def how_ended(status: int) -> str:
@@ -141,7 +151,7 @@ def forks_can_run(catalog: Catalog, pools: Sequence[PoolConfig], limit_s: float)
         finally:
             os._exit(1)
     pidfd = os.pidfd_open(pid)
-    has_ended = bool(select.select([pidfd], [], [], limit_s)[0])
+    has_ended = _wait_for(pidfd, limit_s=limit_s)
     os.close(pidfd)
     if not has_ended:
         os.kill(pid, signal.SIGKILL)

@@ -37,7 +37,8 @@ def undisturbed(broker):
 def pair(tmp_path_factory):
     """A broker of two workers."""
     folder = tmp_path_factory.mktemp("pair")
-    arguments = (*models("twice", "fatal"), *served("waiting", Trap(folder)), *served("stateful", Trap(folder)))
+    traps = [*served("waiting", Trap(folder)), *served("stateful", Trap(folder))]
+    arguments = (*models("twice", "fatal", "hungry"), *traps)
     with running_broker(*arguments, "--workers", "2", folder=folder) as running:
         yield running
         assert running.stop() == 0

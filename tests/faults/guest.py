@@ -10,12 +10,15 @@ from tests.faults.wire import Peer
 
 def holding(path):
     """Holds a lease with inputs; for every line that it reads it infers, and prints the outputs."""
-    with ringbroker.connect(path, timeout=60) as client, client.open("twice", slots=4) as model:
-        with model.acquire(rows=2) as lease:
-            lease.inputs["x"][:] = np.arange(8, dtype=np.float32).reshape(2, 4)
+    with (
+        ringbroker.connect(path, timeout=60) as client,
+        client.open("twice", slots=4) as model,
+        model.acquire(rows=2) as lease,
+    ):
+        lease.inputs["x"][:] = np.arange(8, dtype=np.float32).reshape(2, 4)
+        print(lease.infer(timeout=60)["y"].tolist(), flush=True)
+        for _ in sys.stdin:
             print(lease.infer(timeout=60)["y"].tolist(), flush=True)
-            for _ in sys.stdin:
-                print(lease.infer(timeout=60)["y"].tolist(), flush=True)
 
 
 def flooding(path):

@@ -190,3 +190,29 @@ def hangs():
 
 def dies_while_loading():
     ctypes.string_at(0)
+
+
+TENSOR, BYTES, PIECES, HOARD = 1.0, 2.0, 3.0, 4.0
+"""What the first value says to `hungry`: one large tensor, one large object, many small objects, and to keep them."""
+
+
+def hungry():
+    """y = 2 * x, or takes memory until there is none."""
+    kept = []
+
+    def take(asked):
+        if asked == TENSOR:
+            return torch.ones(2**30)
+        if asked == BYTES:
+            return bytearray(2**32)
+        pieces = kept if asked == HOARD else []
+        while True:
+            pieces.append(bytes(1000))
+
+    def run(x):
+        asked = float(x.flatten()[0])
+        if asked in (TENSOR, BYTES, PIECES, HOARD):
+            take(asked)
+        return 2 * x
+
+    return Model(run, {"x": "F32[4]"}, {"y": "F32[4]"})

@@ -1,9 +1,14 @@
 """A model that fails at run time: its client is told, the operator finds why in the log, and nobody else notices."""
 
+import resource
+from contextlib import suppress
+from pathlib import Path
+
 import pytest
 
 from tests.faults import leaks, models
-from tests.faults.wire import Peer, until
+from tests.faults.signals import worker_of
+from tests.faults.wire import Client, Peer, until
 
 FAILURES = {
     models.RAISES: (5001, "ZeroDivisionError"),
@@ -100,3 +105,51 @@ def test_a_failure_that_keeps_its_frames_does_not_keep_the_ring(broker, undistur
             assert peer.ask(*ring.infer(1))[2] == 5001
         ring.memory.close()
     leaks.assert_back_to(before, broker)
+
+
+# --- no memory left ---
+
+
+@pytest.fixture
+def starved(pair, steady):
+    """A client and its ring of `hungry`, and its worker, which may take 32 MiB more; others infer in there, too."""
+    with Client(pair.socket_path) as client:
+        ring = client.peer.open("hungry")
+        assert client.peer.ask(8, 1)[0] == 72
+        pid = worker_of(pair, client)
+        status = Path(f"/proc/{pid}/status").read_text()
+        used_bytes = int(status.partition("VmData:")[2].split()[0]) * 1024
+        resource.prlimit(pid, resource.RLIMIT_DATA, (used_bytes + 32 * 2**20, resource.RLIM_INFINITY))
+        yield client, ring, pid
+        with suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [(models.TENSOR, "RuntimeError"), (models.BYTES, "MemoryError"), (models.PIECES, "MemoryError")],
+    ids=["tensor", "bytes", "pieces"],
+)
+def test_a_model_that_finds_no_memory(pair, starved, asked, kind):
+    client, ring, pid = starved
+    ring.write(0, asked)
+    assert client.peer.ask(*ring.infer(1))[:4] == [64, 1, 5001, f"the model raised {kind}"]  # MODEL_FAILED
+    ring.write(0, 21.0)
+    assert client.peer.ask(*ring.infer(2))[0] == 69
+    assert ring.read(0, 1) == (42.0,)
+    assert worker_of(pair, client) == pid, "it goes on"
+
+
+def test_a_model_that_leaves_no_memory(pair, starved):
+    """Its worker cannot go on without, and is replaced; everybody finds all in the next one."""
+    client, ring, _ = starved
+    ring.write(0, models.HOARD)
+    client.peer.send(ring.infer(1))
+    with suppress(EOFError, ConnectionResetError):
+        assert client.peer.receive()[:3] == [64, 1, 5001]
+        client.peer.ask(8, 2)
+    assert client.resume()["rings"] == [[ring.number, 0]]
+    ring.write(0, 21.0)
+    assert client.peer.ask(*ring.infer(2))[0] == 69
+    assert ring.read(0, 1) == (42.0,)
+    assert "no memory left" in pair.log

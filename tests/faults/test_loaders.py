@@ -146,10 +146,11 @@ def test_a_stopped_loader_replaces_a_worker_when_it_goes_on(pair, steady):
 
 
 def test_clients_that_leave_while_they_wait_for_a_worker(pair, steady):
-    """There is none, as the loader is stopped: one resumes its session, one begins its first."""
+    """There is none, as the loader is stopped: one resumes its session, and may come again; one begins its first."""
     loader = loader_of(pair)
-    with Client(pair.socket_path) as client, Peer(pair.socket_path) as other:
-        client.peer.open("twice")
+    with Client(pair.socket_path) as client:
+        ring = client.peer.open("twice")
+        ring.write(0, 2.0)
         assert client.peer.ask(8, 1)[0] == 72
         kill(loader, signal.SIGSTOP)
         try:
@@ -157,14 +158,15 @@ def test_clients_that_leave_while_they_wait_for_a_worker(pair, steady):
                 kill(pid)
             assert client.is_lost()
             until(lambda: pair.worker_pids == [None, None])  # or it is given to one that is dying
-            with Peer(pair.socket_path) as resuming:
+            with Peer(pair.socket_path) as resuming, Peer(pair.socket_path) as beginning:
                 resuming.send([*HELLO[:4], {"resume": client.token}])
-                other.send(HELLO)
+                beginning.send(HELLO)
                 until(lambda: pair.status()["waiting_sessions"] >= 2)
         finally:
             kill(loader, signal.SIGCONT)
-        assert other.receive()[0] == 65
-    until(lambda: pair.status()["open_sessions"] == 2)  # those of the bystanders
+        assert client.resume()["rings"] == [[ring.number, 0]]
+        assert client.peer.ask(*ring.infer(1))[0] == 69
+        assert ring.read(0, 1) == (4.0,)
 
 
 # --- the supervisor ---
