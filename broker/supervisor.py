@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from broker import admin, health, lifeline, listener
+from broker import admin, descriptors, health, lifeline, listener
 from broker.admin import AdminPeer
 from broker.config import ServeConfig
 from broker.control import Attached, Ended, Freed, Made, NotMade, Packet, Serving, Want
@@ -59,6 +59,7 @@ def serve(
 
     Raises `RingbrokerError`, when it cannot start: a code that spec/errors.json marks `load`, or one of /dev/shm.
     """
+    descriptors.provide(config)
     with listener.lock(config.socket_path):
         segments = SegmentStore(config.socket_path)
         if swept := segments.sweep():
