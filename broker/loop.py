@@ -9,6 +9,7 @@ sleeps in epoll: a receive that finds its data is one system call where epoll ne
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -147,7 +148,7 @@ class Loop:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                self.close(connection)
+                self._hear_out(connection)
                 return
             if sent == len(out):
                 out.clear()
@@ -161,6 +162,13 @@ class Loop:
             self.close(connection)
         elif connection.stalled_ns is not None or connection.events != EPOLLIN or peer.has_more:
             self._adjust(connection)
+
+    def _hear_out(self, connection: Connection) -> None:
+        """The client has gone: take what it said before, such as a CLOSE that crossed our GOAWAY, and close."""
+        with contextlib.suppress(OSError):
+            while data := connection.receive(connection.peer.receive_bytes):
+                connection.peer.receive(data, self._clock_ns())
+        self.close(connection)
 
     def close(self, connection: Connection) -> None:
         """Close the connection and tell its peer."""

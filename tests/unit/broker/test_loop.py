@@ -315,6 +315,17 @@ def test_flush_to_a_client_that_is_gone_closes(loop, join):
     loop.close(connection)
 
 
+def test_flush_to_a_client_that_is_gone_takes_what_it_said_before(loop, join):
+    peer = Echo()
+    near, connection = join(peer)
+    near.sendall(b"last words")
+    near.close()
+    peer.out += b"x"
+    loop.flush(connection)
+    assert peer.received == b"last words"
+    assert peer.is_closed
+
+
 def test_a_tick_comes_about_once_a_second(loop, clock):
     ticks = []
     loop.on_tick.append(ticks.append)
