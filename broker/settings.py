@@ -14,6 +14,7 @@ from broker.engine import keys
 from broker.engine.config import is_name
 from broker.tables import Key, invalid, is_number, is_text, is_whole
 
+_MOST_RINGS = 127  # with its connection the 128 descriptors that one packet hands over at a resume (`broker.control`)
 _LONGEST_S = 1_000_000  # what is longer was meant as something else
 
 
@@ -80,7 +81,7 @@ SETTINGS: dict[str, Setting] = {
         "How long to spin after traffic before sleeping.",
     ),
     "max_connections": _whole("max_connections", "The most connections at a time."),
-    "max_rings": _whole("max_rings", "The most rings of a connection."),
+    "max_rings": _whole("max_rings", "The most rings of a connection.", most=_MOST_RINGS),
     "max_ring_bytes": _whole("max_ring_bytes", "The largest ring.", "BYTES"),
     "max_memory_bytes": _whole(
         "max_memory_bytes", "The most memory of all rings together.  [default: half of what it may use]", "BYTES"

@@ -1,6 +1,8 @@
 """Descriptors by the thousand: the limit is raised as far as it goes, and nothing stops counting at 1024."""
 
+import os
 import resource
+import signal
 from contextlib import ExitStack
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from broker import admin
 from tests.conftest import START_TIMEOUT_S, running_broker
 from tests.faults import leaks
-from tests.faults.wire import Bystander, Peer
+from tests.faults.wire import HELLO, Bystander, Peer, until
 
 TWICE = "twice=tests.faults.models:twice"
 HARD = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -30,6 +32,21 @@ def test_a_limit_that_is_too_low_is_told_at_the_start():
     with running_broker(TWICE, "--max-connections", "20", "--max-rings", "10", prefix=limited("-n 300")) as broker:
         assert "too few descriptors" in broker.log
         assert "limit=300 needed=348 max_connections=20 max_rings=10\n" in broker.log
+
+
+def test_a_session_with_the_most_rings_is_resumed():
+    """127 segments and the connection go to the next worker in one packet."""
+    with running_broker(TWICE, "--max-rings", "127") as broker, ExitStack() as stack:
+        peer = stack.enter_context(Peer(broker.socket_path))
+        welcome = peer.ask(*HELLO)
+        for number in range(127):
+            answer = peer.ask(3, number, "twice", None, 1, {}, {})
+            peer.send([4, answer[2], 0])
+        until(lambda: not leaks.names(broker))  # all are attached
+        os.kill(broker.worker_pid, signal.SIGKILL)
+        again = stack.enter_context(Peer(broker.socket_path))
+        resumed = again.ask(*HELLO[:-1], {"resume": welcome[4]})
+        assert resumed[9]["rings"] == [[number, 0] for number in range(1, 128)]
 
 
 @pytest.mark.skipif(HARD < 4096, reason="fewer descriptors than the test needs may be opened here")

@@ -150,6 +150,7 @@ def test_paths_are_relative_to_the_file(folder):
         ("[server]\nworkers = 0", "server.workers", "0 is not a whole number from 1"),
         ("[server]\nworkers = '2'", "server.workers", "'2' is not a whole number from 1"),
         ("[server]\nslots = 5000", "server.slots", "5000 is not a whole number from 1 to 4096"),
+        ("[server]\nmax_rings = 128", "server.max_rings", "128 is not a whole number from 1 to 127"),
         ("[server]\nspin = 'on'", "server.spin", "'on' is not auto, off, or microseconds"),
         ("[server]\nspin = true", "server.spin", "True is not auto, off, or microseconds"),
         ("[server]\nmax_execution_s = 0", "server.max_execution_s", "0 is not a number of seconds from 0.001"),
