@@ -215,21 +215,27 @@ class Channel:
         return bool(self._unsent)
 
     def send(self, packet: Packet, descriptors: Sequence[int] = ()) -> None:
-        """Send a packet, now or later; the descriptors stay the caller's."""
-        self._unsent.append((_encoder.encode(packet), [os.dup(fd) for fd in descriptors]))
-        self.flush()
+        """Send a packet, now or later; the descriptors stay the caller's. One that has to wait needs copies of them:
+        where there is no room for these, it goes without, which every receiver is ready for.
+        """
+        data = _encoder.encode(packet)
+        if self._unsent or not self._is_sent(data, descriptors):
+            self._unsent.append((data, _copies(descriptors)))
 
     def flush(self) -> None:
         """Send what waits, as far as there is room. Packets to an end that is gone are dropped."""
-        while self._unsent:
-            data, descriptors = self._unsent[0]
-            try:
-                socket.send_fds(self._sock, [data], descriptors)
-            except BlockingIOError:
-                return
-            except OSError:
-                self.is_open = False
+        while self._unsent and self._is_sent(*self._unsent[0]):
             _close_all(self._unsent.popleft()[1])
+
+    def _is_sent(self, data: bytes, descriptors: Sequence[int]) -> bool:
+        """Try to send; also true where nobody is there any more."""
+        try:
+            socket.send_fds(self._sock, [data], descriptors)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.is_open = False
+        return True
 
     def receive(self) -> Iterator[tuple[Packet, list[int]]]:
         """Everything that is there, each with its descriptors, which are the caller's. `is_open` is False after the
@@ -266,6 +272,18 @@ def channel_pair() -> tuple[Channel, int]:
 def socket_of(descriptor: int) -> socket.socket:
     """The socket that was received as a descriptor."""
     return socket.socket(fileno=descriptor)
+
+
+def _copies(descriptors: Sequence[int]) -> list[int]:
+    """Duplicates of all of them, or of none."""
+    copies: list[int] = []
+    try:
+        for fd in descriptors:
+            copies.append(os.dup(fd))  # noqa: PERF401
+    except OSError:
+        _close_all(copies)
+        return []
+    return copies
 
 
 def _close_all(descriptors: list[int]) -> None:

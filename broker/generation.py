@@ -42,6 +42,7 @@ log = logging.getLogger("broker.generation")
 
 _LEAST_BACKOFF_NS = 10**8
 _MOST_BACKOFF_NS = 5 * 10**9
+_FORK_AGAIN_NS = 10**9
 _WARM_UP_NS = 60 * 10**9
 _LEAST_SILENT_NS = 3 * TICK_NS  # an idle worker turns its loop once a tick, whatever the limit of a batch is
 
@@ -75,11 +76,10 @@ class Worker:
 
     def take_pid(self, pid: int) -> None:
         """Learn who it is; it tells itself, and so does its loader."""
-        if self.pid is not None:
-            return
-        self.pid = pid
-        with contextlib.suppress(ProcessLookupError):  # gone already
-            self._pidfd = os.pidfd_open(pid)
+        if self.pid is None:
+            self.pid = pid
+            with contextlib.suppress(OSError):  # gone already, or no descriptor is left
+                self._pidfd = os.pidfd_open(pid)
 
     def is_hanging(self, now_ns: int, limit_ns: int) -> bool:
         """Whether its batch takes longer than `limit_ns`, or it shows no other sign of life for too long."""
@@ -90,10 +90,12 @@ class Worker:
         return now_ns - self.stats.page[ALIVE_NS] > max(limit_ns, _LEAST_SILENT_NS)
 
     def kill(self, code: int | None = None) -> None:
-        """End it now; its requests end in `code`, or are lost."""
-        self.ended_for = code
-        if self._pidfd is not None:
-            with contextlib.suppress(ProcessLookupError):
+        """End it now, if it is not gone; its requests end in `code`, or are lost."""
+        with contextlib.suppress(OSError):
+            if self._pidfd is None and self.pid is not None:
+                self._pidfd = os.pidfd_open(self.pid)
+            if self._pidfd is not None:
+                self.ended_for = code
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
     def close(self) -> None:
@@ -133,7 +135,7 @@ class Generation:
         lifeline_fd: int,
         clock_ns: Callable[[], int],
     ) -> None:
-        """Start loading."""
+        """Start loading; raises `RingbrokerError` LOADER_DIED where no process can be started."""
         self.number = number
         self.config = config
         self.pools = config.all_pools()
@@ -158,16 +160,21 @@ class Generation:
         watcher.watch(self._channel.fileno(), self._hear_loader)
 
     def _start(self, lifeline_fd: int) -> tuple[Channel, subprocess.Popen[bytes]]:
-        channel, far = channel_pair()
-        config_fd = os.memfd_create("config")
         try:
-            os.write(config_fd, msgspec.msgpack.encode(self.config))
-            passed = (far, config_fd, lifeline_fd)
-            command = [sys.executable, "-m", "broker.loader_process", *map(str, passed)]
-            process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=sys.stderr)
-        finally:
-            os.close(far)
-            os.close(config_fd)
+            with contextlib.ExitStack() as stack:
+                config_fd = os.memfd_create("config")
+                stack.callback(os.close, config_fd)
+                os.write(config_fd, msgspec.msgpack.encode(self.config))
+                channel, far = channel_pair()
+                stack.callback(os.close, far)
+                on_failure = stack.enter_context(contextlib.ExitStack())
+                on_failure.callback(channel.close)
+                passed = (far, config_fd, lifeline_fd)
+                command = [sys.executable, "-m", "broker.loader_process", *map(str, passed)]
+                process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=sys.stderr)
+                on_failure.pop_all()
+        except OSError as error:
+            raise RingbrokerError(Code.LOADER_DIED, f"the loader cannot be started: {error.strerror}") from error
         return channel, process
 
     # --- what the supervisor asks ---
@@ -273,17 +280,22 @@ class Generation:
             self._lose_worker(worker)
 
     def _fork(self, pool: PoolConfig, index: int) -> None:
-        page_fd = os.memfd_create("counters")
-        channel, far = channel_pair()
+        """Ask the loader for a worker; later, where no descriptor is left."""
         try:
-            os.ftruncate(page_fd, page_bytes(len(self.loaded)))
-            stats = Stats(memory=memoryview(mmap.mmap(page_fd, 0)))
-            self._next_worker += 1
-            worker = Worker(self._next_worker, pool, index, channel, stats, self._clock_ns())
-            self._channel.send(Fork(worker.number, pool.name, index, pool.workers), [far, page_fd])
-        finally:
-            os.close(far)
-            os.close(page_fd)
+            with contextlib.ExitStack() as stack:
+                page_fd = os.memfd_create("counters")
+                stack.callback(os.close, page_fd)
+                os.ftruncate(page_fd, page_bytes(len(self.loaded)))
+                stats = Stats(memory=memoryview(mmap.mmap(page_fd, 0)))
+                channel, far = channel_pair()
+                stack.callback(os.close, far)
+                self._next_worker += 1
+                self._channel.send(Fork(self._next_worker, pool.name, index, pool.workers), [far, page_fd])
+        except OSError as error:
+            log.error("no worker can be forked now", extra={"pool": pool.name, "error": error.strerror})
+            self._restarts.append((self._clock_ns() + _FORK_AGAIN_NS, pool, index))
+            return
+        worker = Worker(self._next_worker, pool, index, channel, stats, self._clock_ns())
         self.workers.append(worker)
         self._watcher.watch(channel.fileno(), lambda: self._hear_worker(worker))
 

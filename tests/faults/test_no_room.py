@@ -1,24 +1,43 @@
 """No connection, no descriptor, no shared memory left: told by its code, and over as soon as there is room again."""
 
+import asyncio
+import itertools
 import os
 import resource
 import shutil
+import signal
+import socket
 import subprocess
 import threading
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+import ringbroker
+from ringbroker import aio
 
 from broker import admin
 from ringbuf.errors import RingbrokerError
 from tests.conftest import ROOT, broker_command, running_broker
 from tests.faults import leaks
-from tests.faults.wire import HELLO, Bystander, Peer, framed, until
+from tests.faults.signals import is_alive, kill, worker_of
+from tests.faults.wire import HELLO, Bystander, Client, Peer, framed, until
 
 SMALL_SHM = ("sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh")
 NEW_MOUNTS = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-rm")
+
+
+def dial(path, timeout):
+    ringbroker.connect(path, timeout=timeout).close()
+
+
+def dial_asyncio(path, timeout):
+    async def run():
+        async with await aio.connect(path, timeout=timeout):
+            pass
+
+    asyncio.run(run())
 
 
 def test_too_many_connections():
@@ -63,6 +82,85 @@ def test_no_descriptor_left(broker, undisturbed):
             assert other.receive()[0] == 65
         assert broker.status()["pid"] == broker.pid
         peer.open("twice")
+
+
+@contextmanager
+def free_descriptors(pid, count):
+    """Let a process open only so many descriptors more."""
+    taken = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in taken)
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (next(itertools.islice(free, count, None)), limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("count", range(7))
+def test_few_descriptors_are_left_when_a_worker_dies(pair, steady, count):
+    """Whatever it is that the supervisor has none for: it lives, and all is as before when there are some again."""
+    with Client(pair.socket_path) as client:
+        ring = client.peer.open("twice")
+        ring.write(0, 21.0)
+        assert client.peer.ask(8, 1)[0] == 72
+        pid = worker_of(pair, client)
+        with free_descriptors(pair.pid, count):
+            kill(pid)
+            assert client.is_lost()
+            until(lambda: "no worker can be forked now" in pair.log if count == 0 else not is_alive(pid))
+        assert client.resume()["rings"] == [[ring.number, 0]]
+        assert client.peer.ask(*ring.infer(1))[0] == 69
+        assert ring.read(0, 1) == (42.0,)
+
+
+def test_a_reload_that_finds_no_descriptor(pair, steady):
+    with free_descriptors(pair.pid, 2):  # of which the one who asks takes one
+        assert admin.ask(pair.socket_path, "reload")["code"] == 6103  # LOADER_DIED
+    steady.wait_for_more()
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_few_descriptors_are_left_in_a_worker(broker, undisturbed, count):
+    """A connection ends before its WELCOME, or a ring is refused; what there was goes on, and what comes later is."""
+    with Peer(broker.socket_path).hello() as peer:
+        with free_descriptors(broker.worker_pid, count):
+            for _ in range(3):
+                with Peer(broker.socket_path) as other, suppress(EOFError, ConnectionResetError):
+                    assert other.ask(*HELLO)[0] == 65
+                    assert count > 0
+            answer = peer.ask(3, 1, "twice", None, 1, {}, {})
+            assert answer[0] == 67 if count > 1 else (answer[0], answer[2]) == (64, 4003)  # SHM_FULL
+        peer.open("twice")
+
+
+@pytest.mark.parametrize("dial", [dial, dial_asyncio], ids=["blocking", "asyncio"])
+def test_the_backlog_is_full(dial):
+    """As the supervisor is stopped: who is connected is served, and both clients come again until there is room."""
+    with running_broker("twice=tests.faults.models:twice", "--max-connections", "5000") as broker:
+        with Bystander(broker.socket_path) as bystander, ExitStack() as stack:
+            before = leaks.settled(broker)
+            kill(broker.pid, signal.SIGSTOP)
+            stack.callback(kill, broker.pid, signal.SIGCONT)
+            waiting = []
+            with suppress(BlockingIOError):
+                while True:
+                    waiting.append(stack.enter_context(socket.socket(socket.AF_UNIX)))
+                    waiting[-1].setblocking(False)
+                    waiting[-1].connect(broker.socket_path)
+            assert len(waiting) > 1000
+            with pytest.raises(ringbroker.BrokerLost):
+                dial(broker.socket_path, timeout=0.1)
+            dialled = []
+            thread = threading.Thread(target=lambda: dialled.append(dial(broker.socket_path, timeout=60)))
+            thread.start()
+            bystander.wait_for_more(200)
+            assert dialled == []
+            stack.close()
+            thread.join(60)
+            assert dialled == [None]
+            leaks.assert_back_to(before, broker)
+        assert broker.stop() == 0
 
 
 def can_mount():
