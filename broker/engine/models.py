@@ -100,6 +100,7 @@ def load(config: ModelConfig, *, threads: int, number: int = 0) -> Model:
 
     Raises `RingbrokerError`, with a code that spec/errors.json marks `load`.
     """
+    torch.set_num_threads(threads)  # before anything runs: more threads than were asked for would outlive that
     config = repository.resolve(config)
     check(config)
     prepared = formats.prepare(config)

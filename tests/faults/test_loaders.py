@@ -55,6 +55,12 @@ def test_a_worker_that_is_killed_before_anything_serves(tmp_path):
         kill(trap.pids[0])
 
 
+def test_large_models_are_loaded_once_for_all_workers(broker, undisturbed):
+    """Nothing of them ran with several threads before the fork, which would have hung their workers."""
+    assert "large" in broker.status()["models"]
+    assert "every worker loads its own" not in broker.log
+
+
 # --- the loader, beside what serves ---
 
 
