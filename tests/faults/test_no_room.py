@@ -172,11 +172,14 @@ def can_mount():
 
 @pytest.mark.skipif(not can_mount(), reason="no right to mount a small /dev/shm in a namespace of its own")
 def test_shm_is_full():
-    """1 MiB of /dev/shm, and a model with 512 KiB for a slot."""
-    with running_broker("large=tests.faults.models:large", prefix=(*NEW_MOUNTS, *SMALL_SHM)) as broker:
+    """1 MiB of /dev/shm, and a model with 512 KiB for a slot: a bystander has a ring in there already."""
+    models = ("large=tests.faults.models:large", "twice=tests.faults.models:twice")
+    with running_broker(*models, prefix=(*NEW_MOUNTS, *SMALL_SHM)) as broker:
         root = f"/proc/{broker.pid}/root"
         shm = Path(root + "/dev/shm")
-        with Peer(broker.socket_path, root).hello() as peer:
+        with Bystander(broker.socket_path, root=root), Peer(broker.socket_path, root).hello() as peer:
+            before = leaks.settled(broker)
+            free_blocks = os.statvfs(shm).f_bfree
             for _ in range(50):
                 answer = peer.ask(3, 1, "large", None, 2, {}, {})
                 assert (answer[0], answer[2]) == (64, 4003), answer  # SHM_FULL
@@ -188,12 +191,20 @@ def test_shm_is_full():
             assert peer.ask(3, 3, "large", None, 1, {}, {})[2] == 4003
             assert peer.ask(7, 4, ring.number)[0] == 71
             ring.memory.close()
+            with (shm / "others").open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, os.statvfs(shm).f_bfree * os.statvfs(shm).f_bsize)
+            assert peer.ask(3, 5, "twice", None, 1, {}, {})[2] == 4003
+            with Peer(broker.socket_path) as other:
+                other.ask(*HELLO[:4], {"segments": ["fd"]})
+                assert other.ask(3, 1, "large", None, 4, {}, {})[0] == 67, "such memory is elsewhere"
+            (shm / "others").unlink()
             ring = peer.open("large", slots=1)
             ring.write(0, 4.0)
-            assert peer.ask(*ring.infer(5))[0] == 69
-        ring.memory.close()
-        until(lambda: not list(shm.iterdir()) and not leaks.maps(broker))
-        until(lambda: os.statvfs(shm).f_bfree == os.statvfs(shm).f_blocks)
+            assert peer.ask(*ring.infer(6))[0] == 69
+            assert peer.ask(7, 7, ring.number)[0] == 71
+            ring.memory.close()
+            leaks.assert_back_to(before, broker)
+            assert os.statvfs(shm).f_bfree == free_blocks
 
 
 READ_ONLY_SHM = ("sh", "-c", 'mount -t tmpfs -o ro tmpfs /dev/shm && exec "$@"', "sh")
