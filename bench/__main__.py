@@ -15,6 +15,8 @@ QUESTIONS = {
     "batching": "batching",
     "grpc": "against_grpc",
     "pipelined": "pipelined",
+    "pools": "pools",
+    "processes": "processes",
 }
 
 

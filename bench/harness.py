@@ -54,20 +54,26 @@ def summarise(latencies_ns: list[int], beyond_ns: list[int] | None = None, accur
     )
 
 
-def timed(name: str, step: Callable[[], int | None]) -> Contender:
-    """A contender that calls `step`; what it returns is the model's own compute time, where it knows it."""
-    return _Timed(name, step)
+def timed(name: str, step: Callable[[], int | None], pause_s: float = 0.0) -> Contender:
+    """A contender that calls `step`; what it returns is the model's own compute time, where it knows it.
+
+    Before each call it sleeps for `pause_s`.
+    """
+    return _Timed(name, step, pause_s)
 
 
 @dataclass(frozen=True)
 class _Timed:
     name: str
     step: Callable[[], int | None]
+    pause_s: float
 
     def run(self, n: int) -> Sample:
-        step, clock = self.step, time.perf_counter_ns
+        step, clock, pause_s = self.step, time.perf_counter_ns, self.pause_s
         latencies, beyond = [], []
         for _ in range(n):
+            if pause_s:
+                time.sleep(pause_s)
             begin = clock()
             compute_ns = step()
             took = clock() - begin

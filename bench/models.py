@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
@@ -101,6 +102,32 @@ class Mlp(nn.Sequential):
     def __init__(self) -> None:
         torch.manual_seed(0)
         super().__init__(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 1))
+
+
+class Slow(nn.Module):
+    """Computes for about 100 ms with one thread, whatever it is asked; how often is found out when it is made."""
+
+    inputs: ClassVar = {"x": "F32[batch,16]"}
+    outputs: ClassVar = {"y": "F32[batch,16]"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.weight, self.state = torch.randn(1024, 1024) / 32, torch.randn(64, 1024)
+        self.steps = 20
+        took_s = min(self._time_s() for _ in range(5))
+        self.steps = max(1, round(self.steps * 0.1 / took_s))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = self.state
+        for _ in range(self.steps):
+            state = torch.tanh(state @ self.weight)
+        return x + state.mean()
+
+    def _time_s(self) -> float:
+        began = time.perf_counter()
+        self.forward(torch.zeros(1, 16))
+        return time.perf_counter() - began
 
 
 def _of(kind: Callable[[int], nn.Module], floats: int) -> Callable[[], nn.Module]:

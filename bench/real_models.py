@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.harness import ROOT
@@ -12,9 +13,9 @@ REAL = ("score", "classify", "embed")
 _MAXIMA = {"embed": {"seq": 32}}
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, models: Sequence[str] = REAL) -> None:
     """Make their files in `folder`."""
-    subprocess.run([sys.executable, "-m", "examples.models", *REAL, "--out", folder], cwd=ROOT, check=True)
+    subprocess.run([sys.executable, "-m", "examples.models", *models, "--out", folder], cwd=ROOT, check=True)
 
 
 def serve_arguments(folder: Path, model: str) -> list[str]:
