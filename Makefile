@@ -71,10 +71,11 @@ faults: setup ## every fault with full counts; prints the times
 	RINGBROKER_ALL_FAULTS=1 python -m pytest -s tests/faults
 
 MINUTES ?= 10
+OUT ?= build/soak
 
 .PHONY: soak
-soak: setup ## MINUTES (default 10) of load with a random fault every ten seconds; drawn in build/soak
-	python -m tests.faults.soak --minutes $(MINUTES)
+soak: setup ## MINUTES (default 10) of load with a random fault every ten seconds; drawn in OUT (default build/soak)
+	python -m tests.faults.soak --minutes $(MINUTES) --out $(OUT)
 
 .PHONY: vectors
 vectors: setup ## write spec/vectors anew from the tables in spec/

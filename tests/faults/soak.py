@@ -3,8 +3,8 @@
     python -m tests.faults.soak --minutes 10 [--out FOLDER]
 
 Clients check every answer. At the end nothing was wrong, and after a warm-up neither memory nor descriptors have
-grown: the slope of a line through the samples, over the whole run, is less than the noise of a single one. Samples are
-written as CSV, and drawn as SVG. It stops by itself.
+grown: a line through the least of every stretch of the run, which is what is held while nothing is being replaced,
+rises in all by less than twice the noise. Samples are written as CSV, and drawn as SVG. It stops by itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import suppress
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,16 @@ import ringbroker
 from tests.conftest import running_broker
 from tests.faults import leaks
 from tests.faults.load import Load
+from tests.faults.soak_plot import Panel, plot
 from tests.faults.test_workers import loader_of
 from tests.faults.wire import until
 
 FAULT_EVERY_S = 10.0
 SAMPLE_EVERY_S = 2.0
 WARM_UP = 0.2  # of the run
+STRETCHES = 20  # of a run of ten minutes, after the warm-up: 24 s, so that no reload fills one
 MODELS = ["twice=tests.faults.models:twice"]
-COLUMNS = ("seconds", "private_mib", "descriptors", "processes", "answers", "lost")
+COLUMNS = ("seconds", "private_mib", "descriptors", "processes", "answers", "lost", "fault")
 
 
 class Faults:
@@ -45,12 +48,13 @@ class Faults:
         self._choice = choice
 
     def one(self):
-        """Any of them."""
+        """Any of them; returns its name."""
         fault = self._choice.choice(
             (self.kill_worker, self.stop_worker, self.kill_loader, self.reload, self.client_dies)
         )
         fault()
         self.done[fault.__name__] += 1
+        return fault.__name__
 
     def kill_worker(self):
         self._signal(self._choice.choice(self._broker.worker_pids), signal.SIGKILL)
@@ -95,12 +99,19 @@ def most_per_second(path, clients):
         return (load.answers - before) / (time.monotonic() - began)
 
 
-def slope(samples, column):
-    """`(growth, noise)` over the run after the warm-up: of a line through the samples, and their spread around it."""
+def floor(samples, column):
+    """What is held when no reload is on its way: the least of every stretch after the warm-up, at its time."""
     kept = samples[int(len(samples) * WARM_UP) :]
-    x, y = (np.array([sample[index] for sample in kept], float) for index in (0, COLUMNS.index(column)))
-    (gradient, offset) = np.polyfit(x, y, 1)
-    return gradient * (x[-1] - x[0]), float(np.std(y - (gradient * x + offset)))
+    length = max((kept[-1][0] - kept[0][0]) / STRETCHES, FAULT_EVERY_S)
+    stretches = groupby(_curve(kept, column), key=lambda point: (point[0] - kept[0][0]) // length)
+    return [min(points, key=lambda point: point[1]) for _, points in stretches]
+
+
+def slope(points):
+    """Of a line through the points: its slope per hour, its growth in all, and their spread around it."""
+    x, y = np.array(points, float).T
+    gradient, offset = np.polyfit(x, y, 1)
+    return gradient * 3600, gradient * (x[-1] - x[0]), float(np.std(y - (gradient * x + offset)))
 
 
 def soak(minutes, clients, seed):
@@ -114,8 +125,9 @@ def soak(minutes, clients, seed):
             began = time.monotonic()
             next_fault = began + FAULT_EVERY_S
             while (now := time.monotonic()) - began < minutes * 60:
+                fault = ""
                 if now >= next_fault:
-                    faults.one()
+                    fault = faults.one()
                     next_fault += FAULT_EVERY_S
                 total = sum((leaks.descriptors(pid) for pid in leaks.processes(broker)), Counter()).total()
                 samples.append(
@@ -126,6 +138,7 @@ def soak(minutes, clients, seed):
                         len(leaks.processes(broker)),
                         load.answers,
                         load.lost,
+                        fault,
                     )
                 )
                 for tally in load.tallies:
@@ -137,24 +150,22 @@ def soak(minutes, clients, seed):
     return samples, load, faults
 
 
-def draw(samples, path):
-    """Memory, descriptors and answers over time, one above the other."""
-    width, height = 800, 150
-    parts = []
-    for row, (column, colour) in enumerate([("private_mib", "#0b7"), ("descriptors", "#07b"), ("answers", "#b70")]):
-        values = [sample[COLUMNS.index(column)] for sample in samples]
-        top = max(values) or 1
-        points = " ".join(
-            f"{60 + (width - 70) * sample[0] / samples[-1][0]:.1f},{row * height + 140 - 120 * value / top:.1f}"
-            for sample, value in zip(samples, values, strict=True)
-        )
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}"/>')
-        parts.append(f'<text x="62" y="{row * height + 14}">{column}, 0 to {top}</text>')
-    body = "\n".join(parts)
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{3 * height}" font-family="monospace" '
-        f'font-size="12">\n<rect width="100%" height="100%" fill="white"/>\n{body}\n</svg>\n'
-    )
+def draw(samples, title, subtitle):
+    """Memory, descriptors and answers over time, with the faults."""
+    seconds = [sample[0] for sample in samples]
+    answers = [sample[COLUMNS.index("answers")] for sample in samples]
+    rates = [(end, (n - m) / (end - begin)) for (begin, m), (end, n) in pairwise(zip(seconds, answers, strict=True))]
+    panels = [
+        Panel("private memory of all processes, MiB", _curve(samples, "private_mib")),
+        Panel("open descriptors of all processes", _curve(samples, "descriptors")),
+        Panel("answers a second, each of them checked", rates),
+    ]
+    faults = [(at, name) for at, name in _curve(samples, "fault") if name]
+    return plot(title, subtitle, panels, faults)
+
+
+def _curve(samples, column):
+    return [(sample[0], sample[COLUMNS.index(column)]) for sample in samples]
 
 
 def main():
@@ -165,16 +176,21 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
     asked = parser.parse_args()
     samples, load, faults = soak(asked.minutes, asked.clients, asked.seed)
+    did = f"{load.answers} answers, {load.lost} lost and asked again, 0 wrong; {faults.done.total()} faults"
+    command = f"python -m tests.faults.soak --minutes {asked.minutes:g} --clients {asked.clients} --seed {asked.seed}"
     asked.out.mkdir(parents=True, exist_ok=True)
     with (asked.out / "soak.csv").open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *samples])
-    draw(samples, asked.out / "soak.svg")
-    print(f"{asked.minutes:g} minutes, {load.answers} answers, {load.lost} lost, 0 wrong; faults: {dict(faults.done)}")
+    (asked.out / "soak.svg").write_text(draw(samples, f"A broker under faults: {command}", did))
+    print(f"{asked.minutes:g} minutes, {did}: {dict(faults.done)}")
     is_flat = True
     for column in ("private_mib", "descriptors"):
-        growth, noise = slope(samples, column)
+        per_hour, growth, noise = slope(floor(samples, column))
         is_flat = is_flat and growth < max(2 * noise, 1)
-        print(f"{column}: {growth:+.1f} over the run after the warm-up, with a noise of {noise:.1f}")
+        print(
+            f"{column}: slope {per_hour:+.1f} per hour; {growth:+.1f} in this run, after the warm-up; noise {noise:.1f}"
+        )
+    print(f"drawn in {asked.out}/soak.svg, the samples in soak.csv")
     return 0 if is_flat else 1
 
 
