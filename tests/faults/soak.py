@@ -3,8 +3,8 @@
     python -m tests.faults.soak --minutes 10 [--out FOLDER]
 
 Clients check every answer. At the end nothing was wrong, and after a warm-up neither memory nor descriptors have
-grown: a line through the least of every stretch of the run, which is what is held while nothing is being replaced,
-rises in all by less than twice the noise. Samples are written as CSV, and drawn as SVG. It stops by itself.
+grown: a line through the medians of the run's stretches, which are what is held while nothing is being replaced, rises
+in all by less than twice the noise. Samples are written as CSV, and drawn as SVG. It stops by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import Counter
 from contextlib import suppress
 from itertools import groupby, pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import ringbroker
@@ -34,7 +35,7 @@ from tests.faults.wire import until
 FAULT_EVERY_S = 10.0
 SAMPLE_EVERY_S = 2.0
 WARM_UP = 0.2  # of the run
-STRETCHES = 20  # of a run of ten minutes, after the warm-up: 24 s, so that no reload fills one
+STRETCHES = 20  # of a run of ten minutes, after the warm-up: 24 s, so that no reload fills half of one
 MODELS = ["twice=tests.faults.models:twice"]
 COLUMNS = ("seconds", "private_mib", "descriptors", "processes", "answers", "lost", "fault")
 
@@ -99,12 +100,12 @@ def most_per_second(path, clients):
         return (load.answers - before) / (time.monotonic() - began)
 
 
-def floor(samples, column):
-    """What is held when no reload is on its way: the least of every stretch after the warm-up, at its time."""
+def usual(samples, column):
+    """The median of every stretch after the warm-up, at its time: what is held while nothing is being replaced."""
     kept = samples[int(len(samples) * WARM_UP) :]
     length = max((kept[-1][0] - kept[0][0]) / STRETCHES, FAULT_EVERY_S)
     stretches = groupby(_curve(kept, column), key=lambda point: (point[0] - kept[0][0]) // length)
-    return [min(points, key=lambda point: point[1]) for _, points in stretches]
+    return [tuple(map(median, zip(*points, strict=True))) for _, points in stretches]
 
 
 def slope(points):
@@ -185,7 +186,7 @@ def main():
     print(f"{asked.minutes:g} minutes, {did}: {dict(faults.done)}")
     is_flat = True
     for column in ("private_mib", "descriptors"):
-        per_hour, growth, noise = slope(floor(samples, column))
+        per_hour, growth, noise = slope(usual(samples, column))
         is_flat = is_flat and growth < max(2 * noise, 1)
         print(
             f"{column}: slope {per_hour:+.1f} per hour; {growth:+.1f} in this run, after the warm-up; noise {noise:.1f}"
