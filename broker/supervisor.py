@@ -256,6 +256,13 @@ class Supervisor:
         self._generations += 1
         self.others.append(Generation(self._generations, config, self._loop, self, self._lifeline, now_ns))
 
+    def _replace(self, generation: Generation) -> None:
+        log.warning("the loader is gone: its generation is replaced", extra={"generation": generation.number})
+        try:
+            self._begin(generation.config)
+        except RingbrokerError as error:  # no process or descriptor is left; it is tried again
+            log.error("no loader can be started", extra={"error": str(error)})
+
     @property
     def is_loading(self) -> bool:
         """Whether a generation is on its way."""
@@ -305,9 +312,8 @@ class Supervisor:
         if self.is_draining and not self.roster.served and not self.reception.waiting:
             self._end_ns = 0
         if self.current and self.current.is_orphaned and not self.is_loading and now >= self._replace_ns:
-            log.warning("the loader is gone: its generation is replaced", extra={"generation": self.current.number})
             self._replace_ns = now + _REPLACE_NS
-            self._begin(self.current.config)
+            self._replace(self.current)
 
     def _close(self) -> None:
         self._listeners.close_all()
