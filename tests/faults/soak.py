@@ -28,8 +28,8 @@ import ringbroker
 from tests.conftest import running_broker
 from tests.faults import leaks
 from tests.faults.load import Load
+from tests.faults.signals import loader_of
 from tests.faults.soak_plot import Panel, plot
-from tests.faults.test_workers import loader_of
 from tests.faults.wire import until
 
 FAULT_EVERY_S = 10.0

@@ -10,11 +10,10 @@ from tests.conftest import running_broker
 from tests.faults import leaks
 from tests.faults.conftest import models
 from tests.faults.load import Load
-from tests.faults.signals import kill, loader_of, worker_of
+from tests.faults.signals import kill, worker_of
 from tests.faults.traps import WAITS, Trap, served
 from tests.faults.wire import HELLO, Client, Peer, until
 
-__all__ = ["loader_of"]
 FORKS = 10  # workers that are killed one after another
 
 
