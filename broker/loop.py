@@ -166,7 +166,7 @@ class Loop:
     def _hear_out(self, connection: Connection) -> None:
         """The client has gone: take what it said before, such as a CLOSE that crossed our GOAWAY, and close."""
         with contextlib.suppress(OSError):
-            while data := connection.receive(connection.peer.receive_bytes):
+            while (data := connection.receive(connection.peer.receive_bytes)) or connection.peer.has_more:
                 connection.peer.receive(data, self._clock_ns())
         self.close(connection)
 

@@ -66,18 +66,21 @@ class Reception:
                     self._hand_over(session, sock, worker)
 
     def forget_gone(self, now_ns: int) -> None:
-        """Let those go whose clients have gone; a session that one of them was to resume is kept for another."""
+        """Let those go whose clients have gone; a session that one of them was to resume is kept for another.
+
+        Not while the session is still served: who takes it up and goes at once wants it to end, which it does when it
+        has been handed over.
+        """
         if not self._waiting:
             return
         poller = select.poll()
-        by_fd = {sock.fileno(): session for session, sock in self._waiting.values()}
+        by_fd = {sock.fileno(): session for session, sock in self._waiting.values() if session.worker is None}
         for fd in by_fd:
             poller.register(fd, select.POLLRDHUP)
         for fd, _ in poller.poll(0):
             session = by_fd[fd]
             self._waiting.pop(session.number)[1].close()
-            if session.worker is None:
-                self._roster.ended(session.number, now_ns, is_resumable=session.token != "", lost=session.lost)
+            self._roster.ended(session.number, now_ns, is_resumable=session.token != "", lost=session.lost)
 
     def close(self) -> None:
         """Let everybody go."""

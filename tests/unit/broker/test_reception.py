@@ -140,6 +140,23 @@ def test_a_new_session_goes_with_its_client(front):
     here.close()
 
 
+def test_who_takes_a_session_up_and_goes_ends_it(front):
+    """Though the former connection's end is noticed later than that: the worker is told to take what has gone."""
+    end = front.start_worker()
+    front.come().close()
+    ((take, former),) = taken(end)
+    front.come(take.token).close()
+    front.reception.forget_gone(1)
+    assert front.reception.waiting == 1
+    former.close()
+    front.roster.ended(take.session, 1, is_resumable=True)
+    front.reception.place()
+    ((again, sock),) = taken(end)
+    assert again.session == take.session
+    assert sock.recv(64) == b""
+    sock.close()
+
+
 def test_who_waits_for_a_session_that_is_closed_is_told(front):
     end = front.start_worker()
     front.come().close()
