@@ -66,21 +66,19 @@ class Reception:
                     self._hand_over(session, sock, worker)
 
     def forget_gone(self, now_ns: int) -> None:
-        """Let those go whose clients have gone; a session that one of them was to resume is kept for another.
+        """Let those go whose clients have gone: it is the end of their session too, as after a WELCOME.
 
-        Not while the session is still served: who takes it up and goes at once wants it to end, which it does when it
-        has been handed over.
+        Who resumes a session that is still served is handed over first, when its former connection has ended.
         """
         if not self._waiting:
             return
         poller = select.poll()
-        by_fd = {sock.fileno(): session for session, sock in self._waiting.values() if session.worker is None}
+        by_fd = {sock.fileno(): session.number for session, sock in self._waiting.values() if session.worker is None}
         for fd in by_fd:
             poller.register(fd, select.POLLRDHUP)
         for fd, _ in poller.poll(0):
-            session = by_fd[fd]
-            self._waiting.pop(session.number)[1].close()
-            self._roster.ended(session.number, now_ns, is_resumable=session.token != "", lost=session.lost)
+            self._waiting.pop(by_fd[fd])[1].close()
+            self._roster.ended(by_fd[fd], now_ns, is_resumable=False)
 
     def close(self) -> None:
         """Let everybody go."""
