@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import threading
 import time
@@ -26,7 +27,7 @@ def segments(request):
 
 @pytest.fixture(scope="module")
 def broker():
-    with running_broker(f"affine={SOURCES['affine']}", "--workers", "2") as broker:
+    with running_broker(f"affine={SOURCES['affine']}", "--workers", "2", "--resume-grace-s", "3600") as broker:
         yield broker
 
 
@@ -180,6 +181,75 @@ def test_asyncio(broker, segments):
     asyncio.run(run())
 
 
+def wait_until_free(broker):
+    """Wait until the broker has no session and no memory; one that it kept for a resume, it would keep for an hour."""
+    wait_until(
+        lambda: [broker.status()[each] for each in ("open_sessions", "open_rings", "segment_bytes")] == [0, 0, 0]
+    )
+
+
+HAPPENINGS = {"reload": reload, "kill": kill_worker_of}
+
+
+@pytest.mark.parametrize("happening", HAPPENINGS)
+@pytest.mark.parametrize("is_noticed", [False, True])
+def test_a_close_frees_the_memory_of_a_session_that_is_to_be_resumed(broker, segments, happening, is_noticed):
+    wait_until_free(broker)
+    with connect(broker, segments) as client, client.open("affine") as model:
+        model(np.ones((1, 4), np.float32), timeout=60)
+        HAPPENINGS[happening](broker)
+        if is_noticed:
+            client._links[0].connection.look()
+            assert not client._links[0].connection.protocol.is_taking
+            assert broker.status()["segment_bytes"] > 0
+    wait_until_free(broker)
+
+
+def test_a_close_frees_the_memory_of_a_session_that_is_being_resumed(broker, segments):
+    """At any time of the resume: while a connection is made, while its WELCOME is waited for, and after it."""
+
+    def go_on(lease):
+        with pytest.raises(ringbroker.LifecycleError):
+            while True:
+                lease.infer(timeout=60)
+
+    for number in range(6):
+        with connect(broker, segments) as client, client.open("affine") as model, ThreadPoolExecutor(1) as threads:
+            lease = model.acquire()
+            lease.infer(timeout=60)  # the broker has read ATTACHED by then
+            going_on = threads.submit(go_on, lease)
+            HAPPENINGS["kill" if number % 2 else "reload"](broker)
+            time.sleep(random.uniform(0, 0.02))
+            client.close()
+            going_on.result()
+        wait_until_free(broker)
+
+
+@pytest.mark.parametrize("happening", HAPPENINGS)
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_a_close_of_an_asyncio_client_frees_its_memory(broker, segments, happening, is_busy):
+    async def go_on(lease):
+        while True:
+            await lease.infer(timeout=60)
+
+    async def run():
+        async with (
+            await aio.connect(broker.socket_path, timeout=60, segments=segments) as client,
+            await client.open("affine") as model,
+        ):
+            await model(np.ones((1, 4), np.float32))
+            going_on = asyncio.create_task(go_on(await model.acquire())) if is_busy else None
+            await asyncio.to_thread(HAPPENINGS[happening], broker)
+            await client.close()
+            if going_on is not None:
+                with pytest.raises(ringbroker.LifecycleError):
+                    await going_on
+
+    wait_until_free(broker)
+    asyncio.run(run())
+    wait_until_free(broker)
+
+
 def test_nothing_is_left_of_closed_sessions(broker):
     wait_until(lambda: broker.status()["open_rings"] == 0)
     with ringbroker.connect(broker.socket_path, timeout=60) as client:
@@ -188,4 +258,4 @@ def test_nothing_is_left_of_closed_sessions(broker):
                 kill_worker_of(broker)
                 model(np.ones((1, 4), np.float32), timeout=60)
         wait_until(lambda: broker.status()["open_rings"] == 0)
-    wait_until(lambda: broker.status()["open_sessions"] == broker.status()["resumable_sessions"] == 0)
+    wait_until_free(broker)

@@ -139,6 +139,7 @@ class Connection:
                     sent = 0
                 except OSError as error:
                     self._send_error = error
+                    self.protocol.is_taking = False
                     return False
                 except BaseException:  # a signal handler's: how much of the frame was sent is not known any more
                     self._send_error = InterruptedError("a signal handler raised while a request was being sent")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 import time
@@ -45,6 +46,15 @@ def dial(path: str) -> socket.socket:
         connecting.close()
         raise
     return connecting
+
+
+def farewell(path: str, hello: bytes) -> None:
+    """Take a session up, by its HELLO, and let go of it: the broker need not keep it for a resume any more.
+
+    Nothing is waited for, and a broker that is not there keeps nothing.
+    """
+    with contextlib.suppress(OSError), dial(path) as connected:
+        connected.send(hello)
 
 
 def unreachable(path: str, error: OSError) -> Error:

@@ -16,8 +16,9 @@ from typing import TypeAlias, TypeVar
 
 from ringbroker.call import Answer, Call, deadline_after
 from ringbroker.connection import Connection
-from ringbroker.dial import STARTING, Backoff, dial, unreachable
+from ringbroker.dial import STARTING, Backoff, dial, farewell, unreachable
 from ringbroker.errors import AttachFailed, BrokerLost, Error, ResumeRefused, Timeout, error_of, fresh
+from ringbroker.protocol import hello_frame
 from ringbroker.ring import Ring
 from ringbroker.segments import attach_ring, decline
 from ringbroker.session import Session
@@ -118,12 +119,21 @@ class Link:
                 self.connection.post(partial(messages.Close, ring=number))
 
     def close(self, error: Error) -> None:
-        """Be over because of `error`; every call is told."""
+        """Be over because of `error`; every call is told, and the broker frees what it has of the session."""
         self._ended = error
-        self.session.end(error)
-        for connection in (self._greeting, getattr(self, "connection", None)):
-            if connection is not None:
-                connection.end(error)
+        greeting: Connection | None = self._greeting
+        connection: Connection | None = getattr(self, "connection", None)
+        rings, hello = self.session.leave(error)
+        if connection is not None:
+            for number in rings if connection.error is None else ():
+                connection.post(partial(messages.Close, ring=number))
+            if connection.protocol.is_taking:
+                hello = None
+            connection.end(error)
+        if greeting is not None:  # its end is the session's
+            greeting.end(error)
+        elif hello is not None:
+            farewell(self._settings.path, hello_frame(self._settings.name, hello))
 
     @contextmanager
     def _while_nobody_connects(self, deadline_ns: int) -> Iterator[None]:
@@ -184,9 +194,9 @@ class Link:
             if connection is None:
                 settings = self._settings
                 connection = Connection(dial(settings.path), settings.spin_ns, settings.segments)
+                connection.greet(settings.name, self.session.hello())
                 self._greeting = connection
                 self._check_open()  # `close` says so before it looks at `_greeting`
-                connection.greet(settings.name, self.session.hello())
             welcome = connection.welcome(deadline_ns)
         except Timeout:
             raise

@@ -39,12 +39,18 @@ def own_version() -> str:
         return "unknown"
 
 
+def hello_frame(name: str, options: messages.HelloOptions) -> bytes:
+    """A HELLO, as bytes."""
+    who = messages.ClientInfo(name, own_version())
+    return messages.encode_frame(messages.Hello(messages.PROTOCOL_MAJOR, messages.PROTOCOL_MINOR, who, options))
+
+
 class Protocol(Generic[C]):
     """One connection's state.
 
     `calls` maps every id in flight to its call; setting a key is atomic and may be done by any thread before the
-    request is sent. `is_taking` says whether requests may be sent: not after a GOAWAY, nor after the end. `error` is
-    set, and stays, once the session is over: nothing is returned after it.
+    request is sent. `is_taking` says whether requests may be sent: not after a GOAWAY, nor where sending failed, nor
+    after the end. `error` is set, and stays, once the session is over: nothing is returned after it.
 
     Descriptors of segments that the connection received go to `take_descriptors`, before the bytes that came with
     them; `memory` holds each by the number of its ring, until somebody pops it.
@@ -72,8 +78,7 @@ class Protocol(Generic[C]):
         """Begin the handshake; `call` gets the WELCOME or the ERROR. Returns the frame to send."""
         self.calls[HELLO_ID] = call
         self._hello_ns = self._clock()
-        who = messages.ClientInfo(name, own_version())
-        return messages.encode_frame(messages.Hello(messages.PROTOCOL_MAJOR, messages.PROTOCOL_MINOR, who, options))
+        return hello_frame(name, options)
 
     @property
     def room(self) -> int:

@@ -143,6 +143,7 @@ class Connection:
             except BlockingIOError:
                 sent = 0
             except OSError as error:
+                self.protocol.is_taking = False
                 self._loop.call_soon(self._lose_sending, error)
                 return False
             if sent == len(frame):

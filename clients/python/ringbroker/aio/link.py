@@ -11,9 +11,10 @@ from typing import TypeAlias, TypeVar
 
 from ringbroker.aio.connection import Call, Connection
 from ringbroker.call import Answer, deadline_after
-from ringbroker.dial import STARTING, Backoff, dial, unreachable
+from ringbroker.dial import STARTING, Backoff, dial, farewell, unreachable
 from ringbroker.errors import AttachFailed, BrokerLost, Error, ResumeRefused, Timeout, error_of, fresh
 from ringbroker.link import ASKS
+from ringbroker.protocol import hello_frame
 from ringbroker.ring import Ring
 from ringbroker.segments import attach_ring, decline
 from ringbroker.session import Session
@@ -113,12 +114,21 @@ class Link:
                 self.connection.post(partial(messages.Close, ring=number))
 
     def close(self, error: Error) -> None:
-        """Be over because of `error`; every call is told."""
+        """Be over because of `error`; every call is told, and the broker frees what it has of the session."""
         self._ended = error
-        self.session.end(error)
-        for connection in (self._greeting, getattr(self, "connection", None)):
-            if connection is not None:
-                connection.end(error)
+        greeting: Connection | None = self._greeting
+        connection: Connection | None = getattr(self, "connection", None)
+        rings, hello = self.session.leave(error)
+        if connection is not None:
+            for number in rings if connection.error is None else ():
+                connection.post(partial(messages.Close, ring=number))
+            if connection.protocol.is_taking:
+                hello = None
+            connection.end(error)
+        if greeting is not None:  # its end is the session's
+            greeting.end(error)
+        elif hello is not None:
+            farewell(self._settings.path, hello_frame(self._settings.name, hello))
 
     def _check_open(self) -> None:
         if self._ended is not None:
