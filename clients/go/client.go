@@ -9,7 +9,8 @@ import (
 )
 
 // Client is a broker's client: one connection, or several (see [Conns]) to each pool of models that it uses. A
-// connection that is lost is made again at once, until [Client.Close]. It is safe for concurrent use.
+// connection that is lost is made again at once; where no broker is there any more, by the next call that needs it. It
+// is safe for concurrent use.
 type Client struct {
 	path     string
 	settings settings
@@ -72,6 +73,7 @@ func (c *Client) link(pool string, i int) (*link, *Error) {
 func errClientClosed() *Error { return errorf(CodeClientClosed, "", "the client was closed") }
 
 // Close closes every connection, and with it every model that was opened through it. Calls that wait get CLIENT_CLOSED.
+// The broker frees what it has of this client at once, also a session that waits to be taken up again.
 // Views of leases that are not released yet stay valid until they are. A second Close does nothing. The error is always
 // nil.
 func (c *Client) Close() error {

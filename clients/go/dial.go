@@ -23,9 +23,17 @@ func (b *backoff) next() time.Duration {
 	return b.wait/2 + rand.N(b.wait/2)
 }
 
+// unwaitedSearch is how long a connection is looked for that nobody waits for: longer than most brokers keep a session.
+var unwaitedSearch = time.Minute
+
+// isAbsent says whether nobody listens at the socket.
+func isAbsent(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
 // isAway says whether an attempt failed as it does while a broker starts, restarts, or has many connecting at once.
 func isAway(err error) bool {
-	if isBusy(err) || errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED) {
+	if isBusy(err) || isAbsent(err) {
 		return true
 	}
 	var e *Error

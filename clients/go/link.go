@@ -21,12 +21,16 @@ type link struct {
 	token   wire.Opt[string] // takes the session up
 	rings   map[uint64]*ring // of this session, mapped
 	search  *search          // the last; it may be over
+	waiting int              // how many wait for it
 	problem error            // what the last attempt to connect failed with
 	closed  *Error
 }
 
-// search is one search for a connection, which everybody who needs it waits for.
+// search is one search for a connection, which everybody who needs it waits for. It goes on for as long as somebody
+// does. Where nobody does, it ends when no broker is there: then the session is gone, and there is nothing to hurry for.
+// With a broker that refuses it for now, it goes on for a while, for the session's sake. The next call begins another.
 type search struct {
+	began    time.Time
 	answered chan struct{} // closed at the end, or sooner where it turns out that no broker is there
 	done     chan struct{} // closed at the end
 	err      *Error        // why there is no connection; read after done
@@ -47,13 +51,16 @@ func (l *link) conn(ctx context.Context) (*conn, *Error) {
 		if c := l.current.Load(); c != nil && c.isUsable() {
 			return c, nil
 		}
-		s, err := l.searching()
+		s, err := l.join()
 		if err != nil {
 			return nil, err
 		}
 		select {
 		case <-s.done:
 		case <-ctx.Done():
+		}
+		l.leave()
+		if !isClosed(s.done) {
 			return nil, l.unreachable(ctx)
 		}
 		if s.err != nil {
@@ -75,9 +82,13 @@ const reasonTime = 5 * time.Second
 // follow waits for the connection that follows one that was lost, and says whether there is one. Where it is not
 // patient, it waits for no broker that is away, nor for long.
 func (l *link) follow(ctx context.Context, lost *conn, patient bool) bool {
-	s, err := l.searching()
-	if err != nil || l.current.Load() != lost {
-		return err == nil
+	s, err := l.join()
+	if err != nil {
+		return false
+	}
+	defer l.leave()
+	if l.current.Load() != lost {
+		return true
 	}
 	wait := s.done
 	if !patient {
@@ -147,31 +158,66 @@ func (l *link) remove(r *ring) *conn {
 // forget ends the session: every ring is gone, and the next connection begins anew.
 func (l *link) forget(err *Error) {
 	l.mu.Lock()
-	rings := l.rings
-	l.rings, l.token = make(map[uint64]*ring), wire.Opt[string]{}
+	l.token = wire.Opt[string]{}
 	l.mu.Unlock()
-	for _, r := range rings {
+	l.retireRings(err)
+}
+
+// retireRings ends every ring, and returns their numbers.
+func (l *link) retireRings(err *Error) (numbers []uint64) {
+	l.mu.Lock()
+	rings := l.rings
+	l.rings = make(map[uint64]*ring)
+	l.mu.Unlock()
+	for number, r := range rings {
 		r.retire(err)
+		numbers = append(numbers, number)
 	}
+	return numbers
 }
 
 // abandon ends the session of a connection that ended with an error of the protocol.
 func (l *link) abandon(c *conn, err *Error) {
-	if l.current.Load() == c {
+	l.mu.Lock()
+	closed := l.closed != nil // then it is nobody's fault
+	l.mu.Unlock()
+	if !closed && l.current.Load() == c {
 		l.forget(err)
 	}
 	l.down(c)
 }
 
-// close ends the link, and what waits for it.
+// close ends the link, what waits for it, and the session, so that the broker frees its memory now. The client's life
+// is over.
 func (l *link) close(err *Error) {
 	l.mu.Lock()
+	again := l.closed != nil
 	l.closed = err
 	l.mu.Unlock()
-	l.forget(err)
-	if c := l.current.Load(); c != nil {
-		c.end(err)
+	if again {
+		return
 	}
+	rings := l.retireRings(err)
+	if c := l.current.Load(); c != nil {
+		for _, number := range rings { // a GOAWAY may be on its way, after which the end alone would not free them
+			c.closeRing(number)
+		}
+		l.endWith(c, err)
+	}
+	<-l.search.done
+}
+
+// endWith ends the connection of a link that is closed. Where the broker has sent it away or lost it, a last search
+// takes the session up, so that it ends.
+func (l *link) endWith(c *conn, err *Error) {
+	if !c.isUsable() {
+		l.mu.Lock()
+		if isClosed(l.search.done) {
+			l.begin()
+		}
+		l.mu.Unlock()
+	}
+	c.end(err)
 }
 
 func (l *link) poolName() string {

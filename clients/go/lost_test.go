@@ -170,3 +170,36 @@ func TestAnErrorThatEndsTheSession(t *testing.T) {
 		infer(t, acquire(t, m, 1))
 	})
 }
+
+// A client that nobody uses does not look for a broker that is gone: the next call does.
+func TestAnIdleClientLeavesABrokerThatIsGoneAlone(t *testing.T) {
+	b := ringbrokertest.New(t, twice())
+	c := dial(t, b, ringbroker.Conns(2))
+	m := open(t, c, "twice", ringbroker.Slots(1))
+	b.Stop()
+	eventually(t, "no search is on", c.IsIdle)
+	if err := b.Start(); err != nil {
+		t.Fatal(err)
+	}
+	one := acquire(t, m, 1)
+	infer(t, one)
+	for b.Connections() < 2 { // the other connection is made while the first is used
+		infer(t, one)
+		one.Release()
+		one = acquire(t, m, 1)
+	}
+	infer(t, acquire(t, m, 1)) // of the other ring, which is opened anew
+}
+
+// A broker that is there, and refuses for now, may still have the session; but not for ever.
+func TestAnUnwaitedSearchEnds(t *testing.T) {
+	defer ringbroker.SetUnwaitedSearch(0)()
+	b := ringbrokertest.New(t, twice())
+	c := dial(t, b)
+	m := open(t, c, "twice")
+	b.Refuse(ringbroker.CodeTooManyConnections)
+	b.Disconnect()
+	eventually(t, "no search is on", c.IsIdle)
+	b.Refuse(0)
+	infer(t, acquire(t, m, 1))
+}

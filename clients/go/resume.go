@@ -8,12 +8,12 @@ import (
 
 // begin begins a search for a connection. The caller has mu.
 func (l *link) begin() {
-	l.search = &search{answered: make(chan struct{}), done: make(chan struct{})}
+	l.search = &search{began: time.Now(), answered: make(chan struct{}), done: make(chan struct{})}
 	go l.run(l.search, l.current.Load())
 }
 
-// searching is the search that is on, or a new one.
-func (l *link) searching() (*search, *Error) {
+// join waits for the search that is on, or for a new one: leave it.
+func (l *link) join() (*search, *Error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed != nil {
@@ -22,7 +22,21 @@ func (l *link) searching() (*search, *Error) {
 	if isClosed(l.search.done) && !l.isUp() {
 		l.begin()
 	}
+	l.waiting++
 	return l.search, nil
+}
+
+// seek sees to it that a search is on where there is no connection.
+func (l *link) seek() {
+	if _, err := l.join(); err == nil {
+		l.leave()
+	}
+}
+
+func (l *link) leave() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waiting--
 }
 
 func isClosed(c chan struct{}) bool {
@@ -71,13 +85,14 @@ func (s *search) end() {
 	close(s.done)
 }
 
-// connect tries to connect until it has succeeded, or waiting cannot help.
+// connect tries to connect until it has succeeded, or waiting cannot help. Where the client is closed meanwhile, there is
+// one more attempt if a session is left: its HELLO takes that up, and the end of the connection is then the session's.
 func (l *link) connect(s *search, former *conn) *Error {
 	var waits backoff
 	if former != nil && time.Since(former.born) < maxBackoff { // a broker that ends every connection is not to be asked all the time
 		waits.pause(l.client.life)
 	}
-	for {
+	for l.client.life.Err() == nil || l.resumable() {
 		c, err := l.attempt(former)
 		if err == nil {
 			fault := l.adopt(s, c)
@@ -97,19 +112,29 @@ func (l *link) connect(s *search, former *conn) *Error {
 		case !isAway(err) && !(resumed && code.Retryable()):
 			return asError(err, "no connection to "+l.client.path)
 		}
-		l.note(s, err)
+		if !l.note(s, err) {
+			return nil
+		}
 		waits.pause(l.client.life)
 	}
+	return errClientClosed()
 }
 
-// note keeps what an attempt failed with, for those who give up waiting.
-func (l *link) note(s *search, err error) {
+// note keeps what an attempt failed with, for those who give up waiting; and ends the search where nobody waits, and no
+// broker is there or it has been on for long. It says whether the search goes on.
+func (l *link) note(s *search, err error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.problem = err
 	if !isBusy(err) && !isClosed(s.answered) {
 		close(s.answered)
 	}
+	if l.waiting == 0 && (isAbsent(err) || time.Since(s.began) > unwaitedSearch) {
+		s.err = asError(err, "no connection to "+l.client.path)
+		s.end()
+		return false
+	}
+	return true
 }
 
 func (l *link) resumable() bool {

@@ -36,13 +36,18 @@ func (s *seat) current(ctx context.Context) (*ring, *Error) {
 	}
 }
 
-// load is how many rows are taken or waited for; the most of all where that must wait for a connection or a ring.
+// load is how many rows are taken or waited for. One whose connection is being made has the most of all; one whose ring
+// is gone has none, so that it is opened anew.
 func (s *seat) load() int64 {
 	r := s.ring.Load()
-	if r == nil || r.retired.Load() || !r.link.isUp() {
-		return math.MaxInt64
+	if r.link.isUp() {
+		if r.retired.Load() {
+			return -1
+		}
+		return r.load.Load()
 	}
-	return r.load.Load()
+	r.link.seek()
+	return math.MaxInt64
 }
 
 // reopen opens a ring, unless somebody else has meanwhile.

@@ -3,11 +3,14 @@ package ringbroker_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"ringbroker"
 )
@@ -25,9 +28,12 @@ func realWorkers(t testing.TB) string {
 
 // status is what a broker tells of itself.
 type status struct {
-	PID        int
-	Generation int
-	Pools      map[string]struct {
+	PID          int
+	Generation   int
+	OpenSessions int `json:"open_sessions"`
+	OpenRings    int `json:"open_rings"`
+	SegmentBytes int `json:"segment_bytes"`
+	Pools        map[string]struct {
 		Workers []struct {
 			PID       int
 			Sessions  int
@@ -52,16 +58,32 @@ func statusOf(t testing.TB, socket string) (s status) {
 	return s
 }
 
-// killWorker kills a worker that has a session.
-func killWorker(t testing.TB, socket string) {
+// killWorker kills a worker that has a session, and returns its process id.
+func killWorker(t testing.TB, socket string) (pid int) {
 	t.Helper()
 	eventually(t, "a worker was killed", func() bool {
 		for _, w := range statusOf(t, socket).Pools["default"].Workers {
 			if w.Sessions > 0 {
+				pid = w.PID
 				return syscall.Kill(w.PID, syscall.SIGKILL) == nil
 			}
 		}
 		return false
+	})
+	return pid
+}
+
+// loseWorker kills a worker that has a session, and waits until nobody can send to it any more.
+func loseWorker(t testing.TB, socket string) {
+	t.Helper()
+	pid := killWorker(t, socket)
+	eventually(t, "the worker is gone", func() bool {
+		for _, w := range statusOf(t, socket).Pools["default"].Workers {
+			if w.PID == pid {
+				return false
+			}
+		}
+		return true
 	})
 }
 
@@ -89,6 +111,15 @@ func dialWorkers(t testing.TB, options ...ringbroker.Option) (string, *ringbroke
 func bothSegments(t *testing.T, test func(t *testing.T, segments ringbroker.Option)) {
 	t.Run("path", func(t *testing.T) { test(t, ringbroker.Segments("path")) })
 	t.Run("fd", func(t *testing.T) { test(t, ringbroker.Segments("fd")) })
+}
+
+// waitUntilFree waits until the broker has no session and no memory. What it keeps for a resume, it keeps for an hour.
+func waitUntilFree(t testing.TB, socket string) {
+	t.Helper()
+	eventually(t, "the broker has no memory of anybody", func() bool {
+		s := statusOf(t, socket)
+		return s.OpenSessions == 0 && s.OpenRings == 0 && s.SegmentBytes == 0
+	})
 }
 
 // inferAll runs inferences in several goroutines until stopped, and counts them; each answer must be that of its question.
@@ -212,4 +243,46 @@ func TestRealWorkersGiveAVersion(t *testing.T) {
 	l.SetVersion("2")
 	_, err := l.Infer(context.Background())
 	wants(t, err, ringbroker.CodeUnknownVersion)
+}
+
+// inferUntilClosed runs inferences until the client is closed; some may be lost with their worker.
+func inferUntilClosed(t *testing.T, m *ringbroker.Model) (wait func()) {
+	var all group
+	all.Go(func() {
+		for {
+			err := askAffine(inTime(t), m, 1)
+			if errors.Is(err, ringbroker.CodeClientClosed) {
+				return
+			}
+			if err != nil {
+				wants(t, err, ringbroker.ErrBrokerLost)
+			}
+		}
+	})
+	return all.Wait
+}
+
+func TestRealWorkersFreeWhatAClosedClientHad(t *testing.T) {
+	for name, happen := range map[string]func(testing.TB, string){"reload": reload, "loss": loseWorker} {
+		t.Run(name, func(t *testing.T) {
+			bothSegments(t, func(t *testing.T, segments ringbroker.Option) {
+				for round := range 4 { // at any time of the resume
+					socket, c := dialWorkers(t, segments, ringbroker.Conns(2))
+					m := open(t, c, "affine", ringbroker.Slots(4))
+					for range 2 { // one on each connection, so that the broker has read both ATTACHED
+						infer(t, acquire(t, m, 1))
+					}
+					wait := inferUntilClosed(t, m)
+					happen(t, socket)
+					time.Sleep(rand.N(20 * time.Millisecond))
+					if round%2 == 0 {
+						m.Close()
+					}
+					c.Close()
+					wait()
+					waitUntilFree(t, socket)
+				}
+			})
+		})
+	}
 }

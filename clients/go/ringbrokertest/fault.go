@@ -11,6 +11,7 @@ import (
 // faults are what a test has told the broker to do wrong.
 type faults struct {
 	failures []*refusal
+	refusal  ringbroker.Code // of every HELLO; 0 for none
 	held     bool
 	resumed  chan struct{} // nil while connections are read
 	mangle   func(payload []byte) []byte
@@ -50,6 +51,19 @@ func (b *Broker) noteRequest() *refusal {
 	first := b.faults.failures[0]
 	b.faults.failures = b.faults.failures[1:]
 	return first
+}
+
+// Refuse makes the broker answer every HELLO with this error, such as TOO_MANY_CONNECTIONS, until it is told 0.
+func (b *Broker) Refuse(code ringbroker.Code) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.faults.refusal = code
+}
+
+func (b *Broker) helloRefusal() ringbroker.Code {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.faults.refusal
 }
 
 // Hold makes inferences wait, not begun, until the returned function is called. Everything else is answered.

@@ -96,6 +96,10 @@ func kindOf(asked wire.Opt[[]string]) string {
 }
 
 func (s *session) welcome(m *wire.Hello) {
+	if code := s.broker.helloRefusal(); code != 0 {
+		s.end(code, "", "it is told to refuse")
+		return
+	}
 	s.pool = m.Options.Pool.Value
 	if !m.Options.Pool.Set {
 		s.pool = s.firstPool()
