@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from queue import SimpleQueue
 from time import monotonic_ns
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ringbroker.errors import Error
+from ringbroker.rings import Grant
 from ringbuf.wire import messages
+
+if TYPE_CHECKING:
+    from ringbroker.connection import Connection
 
 # Eleven days. A longer timeout is cut to this: poll counts milliseconds in 31 bits, and a deadline on the wire ends at
 # 2^53.
 LONGEST_S = 10**6
 
-Answer: TypeAlias = messages.BrokerMessage | Error
+Answer: TypeAlias = messages.BrokerMessage | Error | Grant[Any]  # the last, where an acquire waited for rows
 
 
 class Call:
@@ -25,14 +29,15 @@ class Call:
     from the reader that brings its own answer to itself, all of it changes under the reader's lock.
     """
 
-    __slots__ = ("answer", "is_abandoned", "late", "wake")
+    __slots__ = ("answer", "is_abandoned", "late", "wake", "watched")
 
     def __init__(self) -> None:
-        self.answer: Answer | int | None = None  # an int: the first of the rows that an acquire waited for
+        self.answer: Answer | None = None
         self.is_abandoned = False
-        self.late: Callable[[Answer | int], None] | None = None
+        self.late: Callable[[Answer], None] | None = None
         # Made when a thread must sleep while another one reads. A queue, because wake-ups may come twice.
         self.wake: SimpleQueue[None] | None = None
+        self.watched: Connection | None = None  # which one an acquire reads, while it waits for rows
 
 
 def deadline_after(timeout: float) -> int:

@@ -81,7 +81,7 @@ class Connection:
         request: Callable[[int], messages.Message],
         kind: type[A],
         deadline_ns: int | None,
-        late: Callable[[Answer | int], None] | None = None,
+        late: Callable[[Answer], None] | None = None,
     ) -> A:
         """Send `request(id)` and wait for its answer of type `kind`; `late` gets one that comes after the deadline.
 
@@ -113,7 +113,7 @@ class Connection:
         self.protocol.calls[number] = call
         self.send(messages.encode_frame(request(number)))
 
-    def expect(self, answer: Answer | int, kind: type[A]) -> A:
+    def expect(self, answer: Answer, kind: type[A]) -> A:
         """Return an answer of type `kind`; raises what else it says, and BadAnswer for another type."""
         return expect(answer, kind, self.refuse)
 
@@ -166,7 +166,7 @@ class Connection:
         if self._send_error is not None:
             self.end(_lost(f"cannot send to the broker: {self._send_error}"))
 
-    def cancel(self, number: int, call: Call, late: Callable[[Answer | int], None] | None) -> Answer | int | None:
+    def cancel(self, number: int, call: Call, late: Callable[[Answer], None] | None) -> Answer | None:
         """Give up a request; returns its answer where that came just before, else `late` will get it."""
         answer = self._reader.abandon(call, late)
         if answer is None:
@@ -198,7 +198,7 @@ class Connection:
         self.lose("the broker sent the session away")
         self.close_descriptors()  # where a signal handler interrupted that
 
-    def deliver(self, call: Call, answer: Answer | int) -> None:
+    def deliver(self, call: Call, answer: Answer) -> None:
         """Give a call that is being watched what it waits for."""
         self._reader.deliver(call, answer)
 

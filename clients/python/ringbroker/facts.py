@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ringbroker.ring import Ring
+from ringbroker.rings import Rings
 from ringbuf.wire import messages
 from ringbuf.wire.messages import Plane, Signature
 
@@ -40,22 +40,22 @@ class OpenRequest:
 class Facts:
     """What the rings of a model tell; the base of the blocking `Model` and the asyncio one."""
 
-    _rings: list[Ring[Any, Any]]
+    _rings: Rings[Any, Any]
 
     @property
     def version(self) -> str:
         """The version that the ring was opened with; a `Result` says which one answered."""
-        return self._rings[0].info.version
+        return self._rings.all[0].info.version
 
     @property
     def slots(self) -> int:
         """How many rows can be leased at a time, on all connections."""
-        return sum(ring.info.slots for ring in self._rings)
+        return sum(ring.info.slots for ring in self._rings.all)
 
     @property
     def max_rows(self) -> int:
         """The most rows of one lease."""
-        return self._rings[0].info.max_rows
+        return self._rings.all[0].info.max_rows
 
     @property
     def signature(self) -> Signature:
@@ -63,16 +63,16 @@ class Facts:
 
         An input or output has a `name`, a `dtype`, a `shape` with dynamic dims by name, and a `batch_axis` or None.
         """
-        return self._rings[0].signature
+        return self._rings.all[0].signature
 
     @property
     def inputs(self) -> dict[str, Plane]:
         """The input planes by name, in the signature's order: `dtype`, and `sample`, the shape of one row at the ring's
         maxima.
         """
-        return {plane.name: plane for plane in self._rings[0].planes.inputs}
+        return {plane.name: plane for plane in self._rings.all[0].planes.inputs}
 
     @property
     def outputs(self) -> dict[str, Plane]:
         """The output planes, likewise."""
-        return {plane.name: plane for plane in self._rings[0].planes.outputs}
+        return {plane.name: plane for plane in self._rings.all[0].planes.outputs}

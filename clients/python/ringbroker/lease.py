@@ -115,7 +115,7 @@ class Lease:
             raise self._refusal()
         call, form, ring = self._call, self._form, self._ring
         connection = self._link.connection
-        answer: Answer | int | None = None
+        answer: Answer | None = None
         result: Result | None = None
         number = stage = sent = 0  # stage: how far a request is that a signal handler's exception ends, 2 is sent
         try:
@@ -210,7 +210,7 @@ class Lease:
             return error_of(lost.lost, "the broker ended the worker that had the request")
         return answer if is_over else self._ring.ended
 
-    def _failure(self, answer: Answer | int, connection: Connection) -> Error:
+    def _failure(self, answer: Answer, connection: Connection) -> Error:
         """What to raise for an answer that is no good RESULT."""
         error = failure_of(answer, self._ring.ended)
         if error.code == Code.BAD_ANSWER:
@@ -230,7 +230,7 @@ class Lease:
         return not self._busy.locked()
 
     def _give_up(
-        self, error: BaseException, connection: Connection, number: int, stage: int, answer: Answer | int | None
+        self, error: BaseException, connection: Connection, number: int, stage: int, answer: Answer | None
     ) -> None:
         """`infer` ends with an exception that is no answer: its own, or one that a signal handler raised anywhere."""
         if isinstance(error, LeaseBusy | LeaseReleased):
@@ -244,7 +244,7 @@ class Lease:
             connection.lose("a signal handler raised while a request was being sent or an answer taken")
         self._settle(answer)
 
-    def _settle(self, _: Answer | int | None) -> None:
+    def _settle(self, _: Answer | None) -> None:
         """The request is over and nobody waits for it: the rows are ours again, or free."""
         self._call.is_abandoned = False
         self._call.late = None

@@ -20,6 +20,7 @@ from ringbroker.dial import STARTING, Backoff, dial, farewell, unreachable
 from ringbroker.errors import AttachFailed, BrokerLost, Error, ResumeRefused, Timeout, error_of, fresh
 from ringbroker.protocol import hello_frame
 from ringbroker.ring import Ring
+from ringbroker.rings import Rings
 from ringbroker.segments import attach_ring, decline
 from ringbroker.session import Session
 from ringbroker.settings import Settings
@@ -73,7 +74,7 @@ class Link:
         request: Callable[[int], messages.Message],
         kind: type[A],
         deadline_ns: int,
-        late: Callable[[Connection, Answer | int], None] = lambda connection, answer: None,
+        late: Callable[[Connection, Answer], None] = lambda connection, answer: None,
     ) -> tuple[Connection, A]:
         """Ask what may be asked again where the connection is lost; returns the answer and where it came from."""
         lost: Error | None = None
@@ -87,9 +88,9 @@ class Link:
         raise lost
 
     def open_ring(
-        self, ask: Callable[[int], messages.Open], signature: messages.Signature, deadline_ns: int
-    ) -> Ring[Link, Call]:
-        """Open a ring of the model with that signature, and map it.
+        self, ask: Callable[[int], messages.Open], signature: messages.Signature, rings: RingsOf, deadline_ns: int
+    ) -> RingOf:
+        """Open one more of `rings`, of the model with that signature, and map it.
 
         Raises the broker's error, AttachFailed, Timeout, BrokerLost or BadAnswer.
         """
@@ -103,13 +104,13 @@ class Link:
                 continue  # the descriptor went with the connection
             with self._while_nobody_connects(deadline_ns):
                 if connection is self.connection and connection.error is None:
-                    ring: Ring[Link, Call] = Ring(self, info, buffer, signature, self._wake)
+                    ring: RingOf = Ring(self, info, buffer, signature, rings)
                     self.session.rings[info.ring] = ring
                     connection.send(messages.encode_frame(messages.Attached(info.ring, 0)))
                     return ring
         raise error_of(Code.BROKER_LOST, "the broker was lost while the ring was being opened")
 
-    def close_ring(self, ring: Ring[Link, Call], error: Error) -> None:
+    def close_ring(self, ring: RingOf, error: Error) -> None:
         """End a ring, and tell the broker without waiting for its answer."""
         ring.end(error)
         number = ring.info.ring
@@ -208,17 +209,12 @@ class Link:
         self._greeting = None
         return connection, welcome
 
-    def _wake(self, waiter: Call, answer: int | Error) -> None:
-        connection = None
-        while connection is not self.connection:  # or it would be told where it no longer waits
-            connection = self.connection
-            connection.deliver(waiter, answer)
 
-
-def _drop(connection: Connection, answer: Answer | int) -> None:
+def _drop(connection: Connection, answer: Answer) -> None:
     """A RING that came after the deadline: the broker need not keep it."""
     if isinstance(answer, messages.Ring):
         decline(connection, answer.ring)
 
 
-RingOf: TypeAlias = Ring[Link, Call]
+RingOf: TypeAlias = Ring[Link]
+RingsOf: TypeAlias = Rings[Link, Call]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from operator import attrgetter
 from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -13,20 +12,20 @@ from typing import TYPE_CHECKING
 import numpy.typing as npt
 
 from ringbroker.call import Call, deadline_after
-from ringbroker.errors import BrokerLost, Error, SignatureChanged, error_of, fresh
+from ringbroker.errors import Error, error_of
 from ringbroker.facts import Facts, OpenRequest
 from ringbroker.lease import Lease
-from ringbroker.link import RingOf
+from ringbroker.link import Link, RingOf, RingsOf
 from ringbroker.planes import Array
+from ringbroker.rings import Grant, Rings
 from ringbroker.samples import Samples, fill, from_rows
 from ringbuf.errors import Code
 
 if TYPE_CHECKING:
     from ringbroker.client import Client
 
+WATCH_NS = 2 * 10**7  # as often, where it waits for rows of several connections: 20 us of each 20 ms
 LOOK_NS = 10**9  # how often an acquire reads what the broker said to a client that does not wait for anything
-
-_load = attrgetter("load")
 
 
 class Model(Facts):
@@ -45,10 +44,10 @@ class Model(Facts):
         self._is_closed = False
         self._opening = threading.Lock()
         self._looked_ns = 0
-        self._rings: list[RingOf] = []
+        self._rings: RingsOf = Rings(_wake)
         try:
             for index in range(client._settings.connections):
-                self._rings.append(self._open(index, deadline_ns))
+                self._open(index, deadline_ns)
         except BaseException:
             self.close()
             raise
@@ -66,14 +65,11 @@ class Model(Facts):
         deadline_ns = None if timeout is None else deadline_after(timeout)
         while True:
             ring = self._live_ring(deadline_ns)
-            try:
-                slot = ring.take(rows, Call)
-                if isinstance(slot, Call):
-                    slot = self._wait(ring, slot, rows, deadline_ns)
-            except (BrokerLost, SignatureChanged):
-                if ring.ended is None:
-                    raise
-            else:
+            taken = self._rings.take(ring, rows, Call)
+            if isinstance(taken, Call):
+                taken = self._wait(taken, ring.link, rows, deadline_ns)
+            if taken is not None:
+                ring, slot = taken
                 return Lease(ring, ring.rows(slot, rows), self._request.may_repost(ring.info))
 
     def __call__(
@@ -113,7 +109,7 @@ class Model(Facts):
         Whoever waits for a lease gets ClientClosed, and a request not yet begun too.
         """
         self._is_closed = True
-        for ring in self._rings:
+        for ring in self._rings.all:
             ring.link.close_ring(ring, _closed())
 
     def __enter__(self) -> Model:
@@ -126,15 +122,13 @@ class Model(Facts):
 
     def _live_ring(self, deadline_ns: int | None) -> RingOf:
         """The ring with the fewest rows taken, connected and open."""
-        rings = self._rings
         if self._is_closed:
             raise _closed()
         now = monotonic_ns()
         if now - self._looked_ns > LOOK_NS:
             self._looked_ns = now
-            for ring in rings:
-                ring.link.connection.look()
-        ring = rings[0] if len(rings) == 1 else min(rings, key=_load)
+            self._look()
+        ring = self._rings.best()
         if ring.ended is None and ring.link.connection.protocol.is_taking:
             return ring
         return self._recover(ring, ring.link.patience(deadline_ns))
@@ -149,13 +143,13 @@ class Model(Facts):
         if ring.ended is None:
             return ring
         with self._while_nobody_opens(deadline_ns):
-            index = next((index for index, other in enumerate(self._rings) if other.ended is not None), None)
+            index = next((index for index, other in enumerate(self._rings.all) if other.ended is not None), None)
             if index is not None and not self._is_closed:
-                self._rings[index] = self._open(index, deadline_ns)
+                self._open(index, deadline_ns)
             if self._is_closed:  # perhaps while we opened it
                 self.close()
                 raise _closed()
-            return self._rings[index or 0]
+            return self._rings.all[index or 0]
 
     @contextmanager
     def _while_nobody_opens(self, deadline_ns: int) -> Iterator[None]:
@@ -167,30 +161,49 @@ class Model(Facts):
         finally:
             self._opening.release()
 
-    def _open(self, index: int, deadline_ns: int) -> RingOf:
+    def _open(self, index: int, deadline_ns: int) -> None:
         """Open a ring on the `index`-th connection to the pool that the model is in now."""
         pool, signature = self._request.find(self._client._list_models(deadline_ns))
         link = self._client._link(pool, index, deadline_ns)
-        return link.open_ring(self._request.message, signature, deadline_ns)
+        self._rings.put(index, link.open_ring(self._request.message, signature, self._rings, deadline_ns))
 
-    def _wait(self, ring: RingOf, call: Call, rows: int, deadline_ns: int | None) -> int:
-        """Wait in the ring's queue, over as many connections as it takes; returns the first row."""
+    def _look(self) -> None:
+        for ring in self._rings.all:
+            ring.link.connection.look()
+
+    def _wait(self, call: Call, link: Link, rows: int, deadline_ns: int | None) -> Grant[Link] | None:
+        """Wait in the queue, over as many connections of `link` as it takes; None where a ring has ended.
+
+        A thread sleeps on one connection: what others bring, late answers that free rows, it looks for now and then.
+        """
         try:
             while call.answer is None:
-                connection = ring.link.connection
-                connection.watch(call, deadline_ns)
-                if call.answer is None and connection.error is None and ring.leave(call):
-                    raise error_of(Code.ACQUIRE_TIMEOUT, f"no {rows} adjacent free rows in time")
-                if call.answer is None:
-                    ring.link.connect(ring.link.patience(deadline_ns))
+                connection = call.watched = link.connection
+                connection.watch(call, self._watch_until(deadline_ns))
+                if call.answer is None and connection.error is not None:
+                    link.connect(link.patience(deadline_ns))
+                elif call.answer is None:
+                    self._look()
+                    if deadline_ns is not None and monotonic_ns() >= deadline_ns and self._rings.leave(call):
+                        raise error_of(Code.ACQUIRE_TIMEOUT, f"no {rows} adjacent free rows in time")
         except BaseException:
-            if not ring.leave(call) and isinstance(call.answer, int):
-                ring.give_back(call.answer, rows)
+            self._rings.give_up(call, rows)
             raise
-        if isinstance(call.answer, int):
-            return call.answer
-        assert isinstance(call.answer, Error)
-        raise fresh(call.answer)
+        return call.answer if isinstance(call.answer, tuple) else None
+
+    def _watch_until(self, deadline_ns: int | None) -> int | None:
+        if len(self._rings.all) == 1:
+            return deadline_ns
+        look_ns = monotonic_ns() + WATCH_NS
+        return look_ns if deadline_ns is None else min(look_ns, deadline_ns)
+
+
+def _wake(call: Call, answer: Grant[Link] | Error) -> None:
+    call.answer = answer
+    while (connection := call.watched) is not None:
+        connection.deliver(call, answer)
+        if call.watched is connection:  # else it was told where it no longer waits
+            return
 
 
 def _closed() -> Error:

@@ -51,7 +51,7 @@ class Reader:
         self._poll.register(fd, select.POLLIN)
         self._poll.register(self._event, select.POLLIN)
 
-    def wait(self, call: Call, deadline_ns: int | None, spin: bool = True) -> Answer | int | None:
+    def wait(self, call: Call, deadline_ns: int | None, spin: bool = True) -> Answer | None:
         """Wait for the call's answer until `deadline_ns` on the monotonic clock; None where it passed.
 
         What is there already is read in any case, so a deadline that has passed makes this a look.
@@ -70,7 +70,7 @@ class Reader:
         """Read what is there, without waiting, unless another thread is reading anyway."""
         self.wait(Call(), 0, False)
 
-    def deliver(self, call: Call, answer: Answer | int) -> None:
+    def deliver(self, call: Call, answer: Answer) -> None:
         """Give a call its answer, and wake whoever waits for it; for an abandoned one, call its `late`."""
         with self._lock:
             call.answer = answer
@@ -90,7 +90,7 @@ class Reader:
             if call.wake is not None:
                 call.wake.put(None)
 
-    def abandon(self, call: Call, late: Callable[[Answer | int], None] | None) -> Answer | int | None:
+    def abandon(self, call: Call, late: Callable[[Answer], None] | None) -> Answer | None:
         """Give up waiting for a call; returns its answer where it came just before, else `late` will get it."""
         with self._lock:
             if call.answer is None:
@@ -130,7 +130,7 @@ class Reader:
         """Whether this thread has the role: known even where a signal handler raised just as it got it."""
         return bool(self._role._is_owned())  # type: ignore[attr-defined]
 
-    def _lead(self, call: Call, deadline_ns: int | None, spin: bool) -> Answer | int | None:
+    def _lead(self, call: Call, deadline_ns: int | None, spin: bool) -> Answer | None:
         """Read until the call has its answer or its time is up. The role is held, and given up at the end."""
         connection = self._connection
         receive, feed = connection.receive, connection.protocol.feed
@@ -194,7 +194,7 @@ class Reader:
             self._sleeper = None
         return True
 
-    def _follow(self, call: Call, deadline_ns: int | None, spin: bool) -> Answer | int | None:
+    def _follow(self, call: Call, deadline_ns: int | None, spin: bool) -> Answer | None:
         """Wait while another thread reads; take the role when it is free."""
         with self._lock:
             if call.answer is not None:

@@ -23,7 +23,7 @@ class Session:
 
     def __init__(self, settings: Settings, pool: str | None) -> None:
         """`pool`: the one to ask for; None for any."""
-        self.rings: dict[int, Ring[Any, Any]] = {}
+        self.rings: dict[int, Ring[Any]] = {}
         self.pool = pool
         self._asked_pool = pool
         self._segments = (settings.segments,)

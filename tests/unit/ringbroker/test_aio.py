@@ -114,7 +114,7 @@ def test_many_tasks_get_their_own_answers(peer):
 
         async with opened(peer, slots=3, conns=2) as model:
             await asyncio.gather(*(ask(model, number) for number in range(12)))
-            assert [ring.load for ring in model._rings] == [0, 0]
+            assert [ring.load for ring in model._rings.all] == [0, 0]
 
     run()
     assert all(session.got(messages.Infer) for session in peer.sessions)
@@ -180,7 +180,7 @@ def test_rows_are_given_in_order_and_to_no_task_that_gave_up(peer):
             (await second).release()
             with pytest.raises(asyncio.CancelledError):
                 await gone
-            assert model._rings[0].load == 0
+            assert model._rings.all[0].load == 0
             with pytest.raises(ringbroker.TooManyRows):
                 await model.acquire(5)
 
@@ -391,7 +391,7 @@ def test_broker_that_reads_only_when_it_is_read(peer):
     @runs
     async def run():
         async with opened(peer) as model:
-            connection = model._rings[0].link.connection
+            connection = model._rings.all[0].link.connection
             asking = [
                 asyncio.create_task(connection.ask(messages.Ping, messages.Pong, None, lambda _: None))
                 for _ in range(20_000)

@@ -6,7 +6,7 @@ import ringbroker
 
 from ringbuf.errors import Code
 from ringbuf.wire import messages
-from tests.unit.ringbroker.peer import WAIT_S, Background, Session
+from tests.unit.ringbroker.peer import WAIT_S, Background, Session, wait_until
 
 
 def pools_of(peer):
@@ -99,6 +99,49 @@ def test_connections_are_lost_one_by_one(peer):
     assert len(peer.sessions) == 3
 
 
+@pytest.mark.parametrize("freed", [0, 1])
+def test_who_waits_gets_the_first_row_that_is_free_of_any_connection(peer, freed):
+    with ringbroker.connect(peer.path, conns=2) as client, client.open("double", slots=1) as model:
+        leases = [model.acquire(), model.acquire()]
+        waiting = []
+        for count in (1, 2):
+            waiting.append(Background(model.acquire))
+            wait_until(lambda count=count: len(model._rings.waiting) == count)
+        for lease, one in zip((leases[freed], leases[1 - freed]), waiting, strict=True):
+            lease.release()
+            got = one.result()
+            assert (got._ring, got.slot) == (lease._ring, lease.slot)
+
+
+def test_a_late_answer_of_another_connection_frees_rows_for_who_waits(peer):
+    held = peer.hold()
+    with ringbroker.connect(peer.path, conns=2) as client, client.open("double", slots=1) as model:
+        late = {}
+        for lease in (model.acquire(), model.acquire()):
+            with lease, pytest.raises(ringbroker.Timeout):
+                lease.infer(timeout=0)
+            session, infer = held.get(timeout=WAIT_S)
+            late[session] = infer
+        for session, infer in late.items():
+            waiting = Background(model.acquire)
+            wait_until(lambda: len(model._rings.waiting) == 1)
+            session.answer(infer)
+            waiting.result()
+
+
+def test_a_ring_that_ended_is_opened_anew_beside_one_that_goes_on(peer):
+    with ringbroker.connect(peer.path, conns=2) as client, client.open("double", slots=1) as model:
+        model.acquire()
+        lost = model.acquire()
+        peer.changed[lost._ring.info.ring] = Code.SIGNATURE_CHANGED
+        waiting = Background(model.acquire)
+        wait_until(lambda: len(model._rings.waiting) == 1)
+        peer.sessions[1].hang_up()
+        with pytest.raises(ringbroker.SignatureChanged):
+            lost.infer()
+        assert waiting.result().infer()
+
+
 def test_many_threads_on_two_connections(peer):
     def ask(model, number):
         for _ in range(50):
@@ -109,7 +152,7 @@ def test_many_threads_on_two_connections(peer):
     with ringbroker.connect(peer.path, conns=2) as client, client.open("double", slots=2) as model:
         for one in [Background(ask, model, number) for number in range(6)]:
             one.result()
-        assert [ring.load for ring in model._rings] == [0, 0]
+        assert [ring.load for ring in model._rings.all] == [0, 0]
     assert all(session.got(messages.Infer) for session in peer.sessions)
 
 

@@ -12,7 +12,7 @@ from tests.unit.ringbroker.peer import WAIT_S, Background, Peer, Session, wait_u
 
 
 def is_waiting(model, count):
-    return len(model._rings[0]._waiting) == count
+    return len(model._rings.waiting) == count
 
 
 @pytest.mark.parametrize("rows", [0, -1, 9])

@@ -22,7 +22,7 @@ from ringbuf.errors import Code
 from ringbuf.wire import messages
 
 A = TypeVar("A", bound=messages.Message)
-Late = Callable[[Answer | int], None]
+Late = Callable[[Answer], None]
 
 
 class Call:
@@ -34,11 +34,11 @@ class Call:
     __slots__ = ("_waiting", "answer", "late")
 
     def __init__(self) -> None:
-        self.answer: Answer | int | None = None
+        self.answer: Answer | None = None
         self.late: Late | None = None
         self._waiting: asyncio.Future[None] | None = None
 
-    def deliver(self, answer: Answer | int) -> None:
+    def deliver(self, answer: Answer) -> None:
         """Give it its answer."""
         self.answer = answer
         if self.late is not None:
@@ -46,7 +46,7 @@ class Call:
         elif self._waiting is not None:
             _wake(self._waiting)
 
-    async def wait(self, deadline_ns: int | None) -> Answer | int | None:
+    async def wait(self, deadline_ns: int | None) -> Answer | None:
         """Wait for the answer until `deadline_ns` on the monotonic clock; None where it passed."""
         if self.answer is None:
             loop = asyncio.get_running_loop()
@@ -62,7 +62,7 @@ class Call:
                     timer.cancel()
         return self.answer
 
-    def abandon(self, late: Late) -> Answer | int | None:
+    def abandon(self, late: Late) -> Answer | None:
         """Give up waiting; returns the answer where it came just before, else `late` will get it."""
         if self.answer is None:
             self.late = late
@@ -153,7 +153,7 @@ class Connection:
         self._unsent += frame
         return True
 
-    def cancel(self, number: int, call: Call, late: Late) -> Answer | int | None:
+    def cancel(self, number: int, call: Call, late: Late) -> Answer | None:
         """Give up a request; returns its answer where that came just before, else `late` will get it."""
         answer = call.abandon(late)
         if answer is None:

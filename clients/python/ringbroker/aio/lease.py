@@ -135,7 +135,7 @@ class Lease:
 
     async def _post(
         self, connection: Connection, call: Call, frame: bytearray, deadline_ns: int | None
-    ) -> tuple[bool, Answer | int | None]:
+    ) -> tuple[bool, Answer | None]:
         """Send the request; returns whether the broker can have seen it, and its answer, None where the time was up."""
         protocol = connection.protocol
         if not protocol.is_taking or self._ring.ended is not None:
@@ -171,7 +171,7 @@ class Lease:
         self._form = self._rows.shape(samples)
         return self._form.inputs
 
-    def _failure(self, answer: Answer | int, connection: Connection) -> Error:
+    def _failure(self, answer: Answer, connection: Connection) -> Error:
         error = failure_of(answer, self._ring.ended)
         if error.code == Code.BAD_ANSWER:
             connection.end(error)
@@ -186,7 +186,7 @@ class Lease:
             return error_of(Code.LEASE_RELEASED, "the lease has been released")
         return error_of(Code.LEASE_BUSY, "the lease's last request is still in flight")
 
-    def _settle(self, _: Answer | int | None) -> None:
+    def _settle(self, _: Answer | None) -> None:
         """The request is over: the rows are ours again, or free."""
         self._is_busy = False
         if self._is_released:

@@ -16,6 +16,7 @@ from ringbroker.errors import AttachFailed, BrokerLost, Error, ResumeRefused, Ti
 from ringbroker.link import ASKS
 from ringbroker.protocol import hello_frame
 from ringbroker.ring import Ring
+from ringbroker.rings import Rings
 from ringbroker.segments import attach_ring, decline
 from ringbroker.session import Session
 from ringbroker.settings import Settings
@@ -69,7 +70,7 @@ class Link:
         request: Callable[[int], messages.Message],
         kind: type[A],
         deadline_ns: int,
-        late: Callable[[Connection, Answer | int], None] = lambda connection, answer: None,
+        late: Callable[[Connection, Answer], None] = lambda connection, answer: None,
     ) -> tuple[Connection, A]:
         """Ask what may be asked again where the connection is lost; returns the answer and where it came from."""
         lost: Error | None = None
@@ -83,9 +84,9 @@ class Link:
         raise lost
 
     async def open_ring(
-        self, ask: Callable[[int], messages.Open], signature: messages.Signature, deadline_ns: int
+        self, ask: Callable[[int], messages.Open], signature: messages.Signature, rings: RingsOf, deadline_ns: int
     ) -> RingOf:
-        """Open a ring of the model with that signature, and map it.
+        """Open one more of `rings`, of the model with that signature, and map it.
 
         Raises the broker's error, AttachFailed, Timeout, BrokerLost or BadAnswer.
         """
@@ -98,7 +99,7 @@ class Link:
                     raise
                 continue  # the descriptor went with the connection
             if connection is self.connection and connection.error is None:
-                ring: RingOf = Ring(self, info, buffer, signature, Call.deliver)
+                ring: RingOf = Ring(self, info, buffer, signature, rings)
                 self.session.rings[info.ring] = ring
                 connection.send(messages.encode_frame(messages.Attached(info.ring, 0)))
                 return ring
@@ -200,10 +201,11 @@ async def held(lock: asyncio.Lock, deadline_ns: int) -> AsyncIterator[None]:
         lock.release()
 
 
-def _drop(connection: Connection, answer: Answer | int) -> None:
+def _drop(connection: Connection, answer: Answer) -> None:
     """A RING that came after the deadline: the broker need not keep it."""
     if isinstance(answer, messages.Ring):
         decline(connection, answer.ring)
 
 
-RingOf: TypeAlias = Ring[Link, Call]
+RingOf: TypeAlias = Ring[Link]
+RingsOf: TypeAlias = Rings[Link, Call]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from operator import attrgetter
 from time import monotonic_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -13,18 +12,17 @@ import numpy.typing as npt
 
 from ringbroker.aio.connection import Call
 from ringbroker.aio.lease import Lease
-from ringbroker.aio.link import RingOf, held
+from ringbroker.aio.link import Link, RingOf, RingsOf, held
 from ringbroker.call import deadline_after
-from ringbroker.errors import BrokerLost, Error, SignatureChanged, error_of, fresh
+from ringbroker.errors import Error, error_of
 from ringbroker.facts import Facts, OpenRequest
 from ringbroker.planes import Array
+from ringbroker.rings import Grant, Rings
 from ringbroker.samples import Samples, fill, from_rows
 from ringbuf.errors import Code
 
 if TYPE_CHECKING:
     from ringbroker.aio.client import Client
-
-_load = attrgetter("load")
 
 
 class Acquiring:
@@ -64,7 +62,7 @@ class Model(Facts):
         self._request = request
         self._is_closed = False
         self._opening = asyncio.Lock()
-        self._rings: list[RingOf] = []
+        self._rings: RingsOf = Rings(Call.deliver)
 
     def acquire(self, rows: int = 1, timeout: float | None = None) -> Acquiring:
         """Lease `rows` adjacent rows of the ring that has the fewest taken: `async with model.acquire() as lease`, or
@@ -97,7 +95,7 @@ class Model(Facts):
         Whoever waits for a lease gets ClientClosed, and a request not yet begun too.
         """
         self._is_closed = True
-        for ring in self._rings:
+        for ring in self._rings.all:
             ring.link.close_ring(ring, _closed())
 
     async def __aenter__(self) -> Model:
@@ -112,7 +110,7 @@ class Model(Facts):
         """Open the rings."""
         try:
             for index in range(self._client._settings.connections):
-                self._rings.append(await self._open(index, deadline_ns))
+                await self._open(index, deadline_ns)
         except BaseException:
             await self.close()
             raise
@@ -120,22 +118,18 @@ class Model(Facts):
     async def _lease(self, rows: int, timeout: float | None) -> Lease:
         deadline_ns = None if timeout is None else deadline_after(timeout)
         while True:
-            ring = await self._live_ring(deadline_ns)
-            try:
-                slot = ring.take(rows, Call)
-                if isinstance(slot, Call):
-                    slot = await _wait(ring, slot, rows, deadline_ns)
-            except (BrokerLost, SignatureChanged):
-                if ring.ended is None:
-                    raise
-            else:
+            taken = self._rings.take(await self._live_ring(deadline_ns), rows, Call)
+            if isinstance(taken, Call):
+                taken = await self._wait(taken, rows, deadline_ns)
+            if taken is not None:
+                ring, slot = taken
                 return Lease(ring, ring.rows(slot, rows), self._request.may_repost(ring.info))
 
     async def _live_ring(self, deadline_ns: int | None) -> RingOf:
         """The ring with the fewest rows taken, connected and open."""
         if self._is_closed:
             raise _closed()
-        ring = min(self._rings, key=_load)
+        ring = self._rings.best()
         if ring.ended is None and ring.link.connection.protocol.is_taking:
             return ring
         return await self._recover(ring, ring.link.patience(deadline_ns))
@@ -150,35 +144,30 @@ class Model(Facts):
         if ring.ended is None:
             return ring
         async with held(self._opening, deadline_ns):
-            index = next((index for index, other in enumerate(self._rings) if other.ended is not None), None)
+            index = next((index for index, other in enumerate(self._rings.all) if other.ended is not None), None)
             if index is not None and not self._is_closed:
-                self._rings[index] = await self._open(index, deadline_ns)
+                await self._open(index, deadline_ns)
             if self._is_closed:  # perhaps while we opened it
                 await self.close()
                 raise _closed()
-            return self._rings[index or 0]
+            return self._rings.all[index or 0]
 
-    async def _open(self, index: int, deadline_ns: int) -> RingOf:
+    async def _open(self, index: int, deadline_ns: int) -> None:
         """Open a ring on the `index`-th connection to the pool that the model is in now."""
         pool, signature = self._request.find(await self._client._list_models(deadline_ns))
         link = await self._client._link(pool, index, deadline_ns)
-        return await link.open_ring(self._request.message, signature, deadline_ns)
+        self._rings.put(index, await link.open_ring(self._request.message, signature, self._rings, deadline_ns))
 
-
-async def _wait(ring: RingOf, call: Call, rows: int, deadline_ns: int | None) -> int:
-    """Wait in the ring's queue; returns the first row."""
-    try:
-        await call.wait(deadline_ns)
-    except BaseException:
-        if not ring.leave(call) and isinstance(call.answer, int):
-            ring.give_back(call.answer, rows)
-        raise
-    if call.answer is None and ring.leave(call):
-        raise error_of(Code.ACQUIRE_TIMEOUT, f"no {rows} adjacent free rows in time")
-    if isinstance(call.answer, int):
-        return call.answer
-    assert isinstance(call.answer, Error)
-    raise fresh(call.answer)
+    async def _wait(self, call: Call, rows: int, deadline_ns: int | None) -> Grant[Link] | None:
+        """Wait in the queue; None where a ring has ended."""
+        try:
+            await call.wait(deadline_ns)
+        except BaseException:
+            self._rings.give_up(call, rows)
+            raise
+        if call.answer is None and self._rings.leave(call):
+            raise error_of(Code.ACQUIRE_TIMEOUT, f"no {rows} adjacent free rows in time")
+        return call.answer if isinstance(call.answer, tuple) else None
 
 
 def _left_s(deadline_ns: int | None) -> float | None:
