@@ -42,7 +42,7 @@ func (c *conn) open(ctx context.Context, m *Model) (r *ring, pool string, err *E
 	if !ok {
 		return nil, "", c.confused("OPEN")
 	}
-	r, err = c.attach(w, signature)
+	r, err = c.attach(w, signature, &m.queue)
 	if err == nil {
 		r.reposts = m.options.repost && !w.Options.Stateful.Value
 	}
@@ -83,7 +83,7 @@ func (w ringAnswer) drop() {
 }
 
 // attach maps a ring's segment and tells the broker so.
-func (c *conn) attach(w ringAnswer, signature *wire.Signature) (*ring, *Error) {
+func (c *conn) attach(w ringAnswer, signature *wire.Signature, q *queue) (*ring, *Error) {
 	inputs, outputs, err := checkPlanes(w.Ring, c.limits)
 	if err == nil {
 		err = matchSignature(w.Ring, signature, inputs, outputs)
@@ -99,7 +99,7 @@ func (c *conn) attach(w ringAnswer, signature *wire.Signature) (*ring, *Error) {
 		return nil, &Error{Code: CodeAttachFailed, Text: "the ring's memory cannot be mapped: " + mapErr.Error(), cause: mapErr}
 	}
 	w.drop()
-	r := newRing(c.link, w.Ring, memory, inputs, outputs)
+	r := newRing(c.link, q, w.Ring, memory, inputs, outputs)
 	if err := c.link.add(c, r); err != nil {
 		c.end(err)
 		r.retire(err)

@@ -10,7 +10,7 @@ import (
 
 // conn is one connection of a link. It ends once, with one error, for everybody.
 //
-// Locks, from the outside in: receiver.role, then lease.mu or call.mu, then ring.mu; Client.mu, then link.mu; calls.mu,
+// Locks, from the outside in: receiver.role, then lease.mu or call.mu, then queue.mu; Client.mu, then link.mu; calls.mu,
 // sender.mu and doorbell.mu are taken last and hold nothing.
 type conn struct {
 	link     *link

@@ -26,8 +26,7 @@ func SetUnwaitedSearch(d time.Duration) (restore func()) {
 
 // Waiting is how many callers wait for rows.
 func (m *Model) Waiting() int {
-	r := m.ring()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.queue)
+	m.queue.mu.Lock()
+	defer m.queue.mu.Unlock()
+	return len(m.queue.waiting)
 }

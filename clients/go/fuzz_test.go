@@ -62,7 +62,7 @@ func pairedConn(t *testing.T) (*conn, int) {
 // leaseToFuzz is a lease that waits for the answer with the id 1<<24.
 func (c *conn) leaseToFuzz(t *testing.T) *lease {
 	planes := []plane{{name: "y", dtype: F32, sample: []uint64{4}, elements: 4, offset: 4096, stride: 16, sizes: []sizeOf{{kind: open}}}}
-	r := newRing(c.link, &wire.Ring{Ring: 1, Slots: 8, MaxRows: 8}, make([]byte, 8192), nil, planes)
+	r := newRing(c.link, new(queue), &wire.Ring{Ring: 1, Slots: 8, MaxRows: 8}, make([]byte, 8192), nil, planes)
 	l := r.lend(1)
 	l.conn, l.inFlight, l.waiting = c, true, true
 	if _, err := c.calls.add(l); err != nil {

@@ -18,6 +18,7 @@ type Model struct {
 	client  *Client
 	options openOptions // not changed
 	seats   []*seat
+	queue   queue
 
 	mu        sync.Mutex
 	signature *wire.Signature // what the caller knows
@@ -72,8 +73,8 @@ func (m *Model) closedError() *Error {
 
 func errModelClosed() *Error { return errorf(CodeClientClosed, "", "the model was closed") }
 
-// Acquire waits for its turn, and for so many adjacent free rows of the ring that has the fewest taken; that costs no
-// message. Callers are served in the order in which they came. While the broker sends a connection away, or a worker is
+// Acquire waits for its turn, and for so many adjacent free rows: of the ring that has the fewest taken, or of the first
+// that has them. That costs no message. Callers are served in the order in which they came. While the broker sends a connection away, or a worker is
 // replaced, Acquire waits. Errors: TOO_MANY_ROWS at once for more than [Model.MaxRows]; ACQUIRE_TIMEOUT, CANCELLED or
 // BROKER_LOST (where there is no connection) at ctx's end, which are ctx's error too; SIGNATURE_CHANGED; CLIENT_CLOSED.
 // Where the ring is lost, Acquire opens another, and has the errors of [Client.Open] too.
@@ -89,11 +90,11 @@ func (m *Model) Acquire(ctx context.Context, rows int) (Lease, error) {
 		if err != nil {
 			return Lease{}, err
 		}
-		l, err := r.acquire(ctx, rows)
-		if err == nil {
+		l, err := m.queue.acquire(ctx, r, rows)
+		if l != nil {
 			return Lease{l, l.generation}, nil
 		}
-		if !r.retired.Load() || ctx.Err() != nil || err.Code == CodeClientClosed {
+		if err != nil && (!r.retired.Load() || ctx.Err() != nil || err.Code == CodeClientClosed) {
 			return Lease{}, err
 		}
 	}

@@ -91,6 +91,40 @@ func TestSeveralConnections(t *testing.T) {
 	eventually(t, "no connection is left", func() bool { return b.Connections() == 0 })
 }
 
+// firstFree holds the only row of both rings of a model, lets two wait, and gives the rows back, in both orders: each
+// time the first row is for who came first.
+func firstFree(t *testing.T, m *ringbroker.Model) {
+	t.Helper()
+	for freed := range 2 {
+		held := []ringbroker.Lease{acquire(t, m, 1), acquire(t, m, 1)}
+		view[float32](t, held[0].Input("x"))[0] = 0
+		view[float32](t, held[1].Input("x"))[0] = 1
+		waiting := []chan ringbroker.Lease{make(chan ringbroker.Lease), make(chan ringbroker.Lease)}
+		for i, got := range waiting {
+			go func() { got <- acquire(t, m, 1) }()
+			eventually(t, "it waits", func() bool { return m.Waiting() == i+1 })
+		}
+		for i, got := range waiting {
+			row := (freed + i) % 2
+			held[row].Release()
+			l := <-got
+			if x := view[float32](t, l.Input("x")); x[0] != float32(row) {
+				t.Error("row", row, "was given back, and", x[0], "was got")
+			}
+			infer(t, l)
+			held[row] = l
+		}
+		for _, l := range held {
+			l.Release()
+		}
+	}
+}
+
+func TestWhoWaitsGetsTheFirstRowThatIsFreeOfAnyConnection(t *testing.T) {
+	b := ringbrokertest.New(t, twice())
+	firstFree(t, open(t, dial(t, b, ringbroker.Conns(2)), "twice", ringbroker.Slots(1)))
+}
+
 func TestARequestForAVersion(t *testing.T) {
 	b := ringbrokertest.New(t, twice())
 	l := acquire(t, open(t, dial(t, b), "twice"), 1)

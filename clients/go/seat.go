@@ -36,7 +36,7 @@ func (s *seat) current(ctx context.Context) (*ring, *Error) {
 	}
 }
 
-// load is how many rows are taken or waited for. One whose connection is being made has the most of all; one whose ring
+// load is how many rows are taken. One whose connection is being made has the most of all; one whose ring
 // is gone has none, so that it is opened anew.
 func (s *seat) load() int64 {
 	r := s.ring.Load()
@@ -69,6 +69,7 @@ func (s *seat) reopen(ctx context.Context) (*ring, *Error) {
 		return nil, err
 	}
 	s.ring.Store(r)
+	s.model.queue.add(r)
 	if err := s.model.closedError(); err != nil { // while we opened
 		r.close()
 		return nil, err

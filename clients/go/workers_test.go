@@ -233,6 +233,11 @@ func TestRealWorkersThatHangAreEndedAndTheirClientsTold(t *testing.T) {
 	infer(t, l)
 }
 
+func TestRealWorkersServeWhoWaitsInOrder(t *testing.T) {
+	_, c := dialWorkers(t, ringbroker.Conns(2))
+	firstFree(t, open(t, c, "affine", ringbroker.Slots(1)))
+}
+
 func TestRealWorkersGiveAVersion(t *testing.T) {
 	_, c := dialWorkers(t)
 	m := open(t, c, "affine", ringbroker.Version("1"))
