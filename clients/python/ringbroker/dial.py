@@ -1,13 +1,13 @@
-"""Reach the broker: a try to connect, and waiting for one that is still starting (spec section 2)."""
+"""Reach the broker: a try to connect, and how often and when (spec section 2)."""
 
 from __future__ import annotations
 
-import contextlib
 import random
 import socket
 import time
 
-from ringbroker.errors import Error, error_of
+from ringbroker.errors import Error, ResumeRefused, error_of
+from ringbroker.session import Session
 from ringbuf.errors import Code
 
 # A broker that starts has no socket yet (no such file), a dead one's socket refuses, and one with a full backlog says
@@ -18,19 +18,38 @@ FIRST_PAUSE_S = 0.001  # a broker between two generations is back within millise
 LAST_PAUSE_S = 0.1  # ten tries a second cost nothing, and nobody waits longer than this for a broker that is there
 
 
-class Backoff:
-    """Pauses between tries: each twice the last, less up to half by chance, so that clients do not come in step."""
+class Tries:
+    """The tries to connect a session: which failures are worth another one, and the pauses between them."""
 
-    def __init__(self, deadline_ns: int) -> None:
+    def __init__(self, path: str, session: Session, deadline_ns: int, is_patient: bool) -> None:
+        """Until `deadline_ns`, also while no broker is there; unless `is_patient` is false."""
+        self._path = path
+        self._session = session
         self._deadline_ns = deadline_ns
+        self._is_patient = is_patient
         self._pause_s = FIRST_PAUSE_S
 
-    def next_s(self) -> float | None:
-        """The seconds to sleep before the next try; None where the deadline has passed."""
+    def pause_after(self, error: OSError | Error) -> float:
+        """The seconds to sleep before the next try, where `error` ended the last one; raises what the caller is told
+        where there is none.
+        """
+        if isinstance(error, ResumeRefused):
+            self._session.forget()
+            return 0.0
+        if isinstance(error, Error):
+            is_worth_it, problem = self._session.may_try_again(error), error
+        else:
+            is_there = isinstance(error, BlockingIOError)  # with a full backlog
+            is_worth_it = isinstance(error, STARTING) and (self._is_patient or is_there)
+            problem = error_of(Code.BROKER_LOST, f"no broker at {self._path}: {error.strerror or error}")
         left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
-        if left_s <= 0:
-            return None
-        pause_s = min(left_s, self._pause_s * random.uniform(0.5, 1))
+        if not is_worth_it or left_s <= 0:
+            raise problem from (None if problem is error else error)
+        return min(left_s, self._next_s())
+
+    def _next_s(self) -> float:
+        """Each pause is twice the last, less up to half by chance, so that clients do not come in step."""
+        pause_s = self._pause_s * random.uniform(0.5, 1)
         self._pause_s = min(2 * self._pause_s, LAST_PAUSE_S)
         return pause_s
 
@@ -46,17 +65,3 @@ def dial(path: str) -> socket.socket:
         connecting.close()
         raise
     return connecting
-
-
-def farewell(path: str, hello: bytes) -> None:
-    """Take a session up, by its HELLO, and let go of it: the broker need not keep it for a resume any more.
-
-    Nothing is waited for, and a broker that is not there keeps nothing.
-    """
-    with contextlib.suppress(OSError), dial(path) as connected:
-        connected.send(hello)
-
-
-def unreachable(path: str, error: OSError) -> Error:
-    """What to raise where no try succeeded."""
-    return error_of(Code.BROKER_LOST, f"no broker at {path}: {error.strerror or error}")

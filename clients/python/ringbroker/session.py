@@ -58,17 +58,6 @@ class Session:
         """Whether a HELLO that ended in `error` may go better later: a broker that restarts, or that is full now."""
         return isinstance(error, BrokerLost) or (self.is_resumable and error.is_retryable)
 
-    def leave(self, error: Error) -> tuple[list[int], messages.HelloOptions | None]:
-        """End because of `error`: the broker shall free its memory now.
-
-        Returns the rings to close on a connection that takes requests: a GOAWAY may be on its way, after which the end
-        of the connection would not free them. Where there is no such connection, the HELLO of a last one does: its end
-        is the session's. None where there is nothing to free.
-        """
-        rings, hello = list(self.rings), self.hello() if self.is_resumable else None
-        self.end(error)
-        return rings, hello
-
     def forget(self) -> None:
         """The broker refused the token: every ring is lost, and the next HELLO begins anew."""
         self.end(_ended(Code.BROKER_LOST))

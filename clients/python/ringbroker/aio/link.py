@@ -11,10 +11,10 @@ from typing import TypeAlias, TypeVar
 
 from ringbroker.aio.connection import Call, Connection
 from ringbroker.call import Answer, deadline_after
-from ringbroker.dial import STARTING, Backoff, dial, farewell, unreachable
-from ringbroker.errors import AttachFailed, BrokerLost, Error, ResumeRefused, Timeout, error_of, fresh
+from ringbroker.dial import Tries, dial
+from ringbroker.errors import AttachFailed, BrokerLost, Error, Timeout, error_of, fresh
 from ringbroker.link import ASKS
-from ringbroker.protocol import hello_frame
+from ringbroker.parting import part
 from ringbroker.ring import Ring
 from ringbroker.rings import Rings
 from ringbroker.segments import attach_ring, decline
@@ -117,19 +117,7 @@ class Link:
     def close(self, error: Error) -> None:
         """Be over because of `error`; every call is told, and the broker frees what it has of the session."""
         self._ended = error
-        greeting: Connection | None = self._greeting
-        connection: Connection | None = getattr(self, "connection", None)
-        rings, hello = self.session.leave(error)
-        if connection is not None:
-            for number in rings if connection.error is None else ():
-                connection.post(partial(messages.Close, ring=number))
-            if connection.protocol.is_taking:
-                hello = None
-            connection.end(error)
-        if greeting is not None:  # its end is the session's
-            greeting.end(error)
-        elif hello is not None:
-            farewell(self._settings.path, hello_frame(self._settings.name, hello))
+        part(self.session, self._settings, getattr(self, "connection", None), self._greeting, error)
 
     def _check_open(self) -> None:
         if self._ended is not None:
@@ -146,27 +134,13 @@ class Link:
             connection.post(partial(messages.Close, ring=number))
 
     async def _greet(self, deadline_ns: int, is_patient: bool) -> tuple[Connection, messages.Welcome]:
-        backoff = Backoff(deadline_ns)
+        tries = Tries(self._settings.path, self.session, deadline_ns, is_patient)
         while True:
             self._check_open()
-            is_there = True
             try:
                 return await self._greet_once(deadline_ns)
-            except ResumeRefused:
-                self.session.forget()
-                continue
-            except STARTING as error:
-                problem = unreachable(self._settings.path, error)
-                is_there = isinstance(error, BlockingIOError)  # with a full backlog
-            except Error as error:
-                problem = error
-                if not self.session.may_try_again(error):
-                    raise
-            except OSError as error:
-                raise unreachable(self._settings.path, error) from error
-            pause_s = backoff.next_s() if is_patient or is_there else None
-            if pause_s is None:
-                raise problem
+            except (OSError, Error) as error:
+                pause_s = tries.pause_after(error)
             await asyncio.sleep(pause_s)
 
     async def _greet_once(self, deadline_ns: int) -> tuple[Connection, messages.Welcome]:
