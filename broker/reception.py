@@ -54,11 +54,15 @@ class Reception:
 
     def place(self) -> None:
         """Hand over every connection that can be served now."""
+        pools = self._pools()
         for number, (session, sock) in list(self._waiting.items()):
             worker = self._worker_for(session.pool)
             if number not in self._roster.sessions:
                 del self._waiting[number]
                 self._refuse(sock, RingbrokerError(Code.RESUME_REFUSED, "its session was closed", "options.resume"))
+            elif session.pool not in pools:  # a reload went without it
+                del self._waiting[number]
+                self._refuse(sock, self._roster.dismiss(session))
             elif session.worker is None:
                 session.forget_ns = None  # as long as somebody waits for it
                 if worker is not None:
@@ -86,11 +90,11 @@ class Reception:
             sock.close()
 
     def _hand_over(self, session: SessionRecord, sock: socket.socket, worker: Worker) -> None:
-        is_resumed, lost = session.token != "", session.lost
+        is_resumed = session.token != ""
         self._roster.assign(session, worker)
         kept = list(session.rings.values())
         records = tuple(ring.record for ring in kept)
-        take = Take(session.number, session.token, session.hello, is_resumed, records, lost)
+        take = Take(session.number, session.token, session.hello, is_resumed, records, session.told)
         worker.channel.send(take, [sock.fileno(), *(ring.memory.fd for ring in kept)])
         sock.close()
 

@@ -33,6 +33,7 @@ class Reloads:
         """Whether one was asked for that has not begun."""
         self.last: dict[str, Any] | None = None
         """What became of the last, for `broker status`."""
+        self._is_running = False
         self._load = load
         self._loop = loop
         self._notifier = notifier
@@ -54,7 +55,7 @@ class Reloads:
 
     def begin(self) -> None:
         """Begin the one that is due; `succeeded` or `failed` ends it."""
-        self.is_due = False
+        self.is_due, self._is_running = False, True
         self._askers, self._next_askers = self._next_askers, []
         self._notifier.reloading("loading the next generation", self._clock_ns())
         try:
@@ -63,18 +64,24 @@ class Reloads:
             self.failed(error)
 
     def succeeded(self, generation: int) -> None:
-        """A new generation serves."""
+        """A new generation serves; it was not asked for where it replaces one that lost its loader."""
+        if not self._is_running:
+            return
         self._notifier.ready()
         self._tell({"generation": generation})
 
     def failed(self, error: RingbrokerError) -> None:
-        """What served goes on."""
+        """What served goes on; the generation that failed was not asked for where it was to replace another."""
         told = {"code": name_of(error.code), "error": str(error)}
-        log.error("the reload failed, and what served goes on", extra=told)
+        what = "the reload" if self._is_running else "the loader's replacement"
+        log.error(f"{what} failed, and what served goes on", extra=told)
+        if not self._is_running:
+            return
         self._notifier.ready(f"the last reload failed: {error}")
         self._tell({"error": str(error), "code": error.code})
 
     def _tell(self, outcome: dict[str, Any]) -> None:
+        self._is_running = False
         when = datetime.fromtimestamp(self._unix_s(), UTC)
         self.last = {**outcome, "time": when.isoformat(timespec="seconds")}
         askers, self._askers = self._askers, []

@@ -32,8 +32,9 @@ class SessionRecord:
 
     number: int
     token: str
-    former_token: str
-    """Good as well: the worker that was to tell the new one may have died before it did."""
+    shown_token: str
+    """What its client showed last, and is good as well: the worker that was to tell the new one may have died before it
+    did."""
     hello: Hello
     pool: str
     worker: Hashable | None = None
@@ -41,6 +42,8 @@ class SessionRecord:
     rings: dict[int, KeptRing] = field(default_factory=dict)
     lost: int | None = None
     """The code that its lost requests ended in, where that is more than their loss."""
+    told: int | None = None
+    """What the last WELCOME said of that; whether it was heard is known when its token is shown."""
     forget_ns: int | None = None
     """Until when it waits to be resumed."""
 
@@ -93,11 +96,15 @@ class Roster:
         return session
 
     def assign(self, session: SessionRecord, worker: Hashable) -> None:
-        """Let a worker serve it, under a new token; the one before stays good until the next time."""
-        self._tokens.pop(session.former_token, None)
-        session.former_token, session.token = session.token, secrets.token_hex(16)
+        """Let a worker serve it, under a new token; the one that its client showed stays good until the next time."""
+        shown = session.hello.options.resume or ""
+        unheard = session.told if shown != session.token else None
+        for token in {session.token, session.shown_token} - {shown}:
+            self._tokens.pop(token, None)
+        session.shown_token, session.token = shown, secrets.token_hex(16)
         self._tokens[session.token] = session
-        session.worker, session.lost, session.forget_ns = worker, None, None
+        session.told, session.lost = session.lost or unheard, None
+        session.worker, session.forget_ns = worker, None
 
     def keep(self, number: int, worker: Hashable, record: RingRecord, memory: Memory) -> bool:
         """Keep the memory of a ring that `worker` opened; False, and it is freed, where it no longer serves that."""
@@ -133,6 +140,14 @@ class Roster:
         if not is_resumable:
             self._forget(session)
 
+    def dismiss(self, session: SessionRecord) -> RingbrokerError:
+        """Forget a session that waits for a pool which is gone; return what its client is told."""
+        self._forget(session)
+        text = f"there is no pool {session.pool!r} any more"
+        if session.token:
+            return RingbrokerError(Code.RESUME_REFUSED, text, "options.resume")
+        return RingbrokerError(Code.UNKNOWN_POOL, text, "options.pool")
+
     def expire(self, now_ns: int) -> None:
         """Forget every session that has waited for too long."""
         for session in list(self.sessions.values()):
@@ -151,6 +166,6 @@ class Roster:
     def _forget(self, session: SessionRecord) -> None:
         for kept in session.rings.values():
             kept.memory.free()
-        for token in (session.token, session.former_token):
+        for token in (session.token, session.shown_token):
             self._tokens.pop(token, None)
         del self.sessions[session.number]

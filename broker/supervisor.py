@@ -45,6 +45,7 @@ now_ns = time.monotonic_ns
 ReadConfig: TypeAlias = Callable[[], tuple[ServeConfig, Sequence[RingbrokerError]]]
 """Gives what the configuration says now, and what is wrong with it."""
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 _TICK_NS = 10**8
 _REPLACE_NS = 5 * 10**9
 
@@ -224,6 +225,8 @@ class Supervisor:
         self.config = generation.config
         self.roster.grace_ns = int(self.config.resume_grace_s * 1e9)
         log.info("a generation serves", extra={"generation": generation.number, "models": len(generation.loaded)})
+        if self._watch is not None:
+            self._watch.follow(self.config)
         if former is None:
             self._on_ready(generation)
             self._notifier.ready()
@@ -256,12 +259,17 @@ class Supervisor:
         self._generations += 1
         self.others.append(Generation(self._generations, config, self._loop, self, self._lifeline, now_ns))
 
-    def _replace(self, generation: Generation) -> None:
-        log.warning("the loader is gone: its generation is replaced", extra={"generation": generation.number})
-        try:
-            self._begin(generation.config)
-        except RingbrokerError as error:  # no process or descriptor is left; it is tried again
-            log.error("no loader can be started", extra={"error": str(error)})
+    def _load_what_is_due(self, now: int) -> None:
+        """A reload that was asked for, or what replaces a generation whose loader is gone."""
+        if self.reloads.is_due:
+            self.reloads.begin()
+        elif self.current and self.current.is_orphaned and now >= self._replace_ns:
+            self._replace_ns = now + _REPLACE_NS
+            log.warning("the loader is gone: its generation is replaced", extra={"generation": self.current.number})
+            try:
+                self._begin(self.current.config)
+            except RingbrokerError as error:  # no process or descriptor is left; it is tried again
+                log.error("no loader can be started", extra={"error": str(error)})
 
     @property
     def is_loading(self) -> bool:
@@ -272,7 +280,7 @@ class Supervisor:
 
     def heed_signals(self) -> None:
         """Let SIGTERM drain, SIGINT and a second SIGTERM end at once, SIGHUP and SIGUSR2 reload."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
+        for number in _SIGNALS:
             signal.signal(number, self._signalled)
 
     def _signalled(self, number: int, _frame: object) -> None:
@@ -296,6 +304,9 @@ class Supervisor:
         grace_s = 0.0 if is_urgent or self.current is None else self.config.drain_grace_s
         self._end_ns = now_ns() + int(grace_s * 1e9)
         self._listeners.close(self.config.socket_path)
+        for loading in [generation for generation in self.others if not generation.is_retiring]:
+            self.others.remove(loading)
+            loading.kill()
 
     def _tick(self, now: int) -> None:
         self.roster.expire(now)
@@ -306,16 +317,15 @@ class Supervisor:
             self.stats.absorb(generation.past)
         if self._watch is not None and self._watch.is_due(now):
             self.reloads.ask("the watch")
-        if self.reloads.is_due and not self.is_loading:
-            self.reloads.begin()
         self.reception.forget_gone(now)
         if self.is_draining and not self.roster.served and not self.reception.waiting:
             self._end_ns = 0
-        if self.current and self.current.is_orphaned and not self.is_loading and now >= self._replace_ns:
-            self._replace_ns = now + _REPLACE_NS
-            self._replace(self.current)
+        if not self.is_draining and not self.is_loading:
+            self._load_what_is_due(now)
 
     def _close(self) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         self._listeners.close_all()
         for generation in self.generations():
             generation.kill()

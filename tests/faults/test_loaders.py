@@ -116,6 +116,7 @@ def test_workers_survive_their_loader_until_it_is_replaced(pair, steady):
         assert client.resume()["rings"] == [[ring.number, 0]]
         assert client.peer.ask(*ring.infer(3))[0] == 69
         assert ring.read(0, 1) == (4.0,)
+    assert pair.status()["last_reload"] is None, "nobody asked for one"
 
 
 def test_a_loader_dies_with_all_its_workers(pair, steady):

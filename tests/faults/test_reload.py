@@ -98,6 +98,23 @@ def test_reloads_that_are_asked_for_while_one_loads(tmp_path):
         assert served.answer() == 3
 
 
+def test_sigterm_while_one_loads(tmp_path):
+    """The clients that there are keep full service: nobody is sent away to a broker that takes no connections."""
+    with serving(tmp_path) as served:
+        with Bystander(served.broker.socket_path) as bystander:
+            served.write(3)
+            served.broker.process.send_signal(signal.SIGHUP)
+            until(lambda: served.broker.status()["is_loading"])
+            served.broker.process.send_signal(signal.SIGTERM)
+            until(lambda: served.broker.status()["is_draining"])
+            assert not served.broker.status()["is_loading"]
+            served.broker.process.send_signal(signal.SIGHUP)  # too late
+            bystander.wait_for_more(500)
+            assert set(bystander.factors) == {2}
+            assert served.broker.status()["generation"] == 1
+        assert served.broker.process.wait(START_TIMEOUT_S) == 0
+
+
 def test_a_reload_that_is_asked_for_before_anything_serves(tmp_path):
     answers = []
 

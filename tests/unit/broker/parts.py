@@ -69,11 +69,11 @@ class Keeper:
         """A new session, or the one that the HELLO resumes."""
         hello = hello or HELLO
         record = self.roster.greet(hello, [context.pool])
-        is_resumed, lost = record.token != "", record.lost
+        is_resumed = record.token != ""
         self.roster.assign(record, context)
         rings = tuple(kept.record for kept in record.rings.values())
         memory = [os.dup(kept.memory.fd) for kept in record.rings.values()]
-        take = Take(record.number, record.token, hello, is_resumed, rings, lost)
+        take = Take(record.number, record.token, hello, is_resumed, rings, record.told)
         session = self.sessions[record.number] = Session(take, memory, context, now_ns)
         return session
 

@@ -27,8 +27,9 @@ class Front:
         self.loop = Loop(0, Clock())
         self.roster = Roster(GRACE_NS)
         self.worker = None
+        self.pools = ["default"]
         self.to_close = []
-        self.reception = Reception(self.roster, self.loop, Stats(), lambda: ["default"], lambda _: self.worker)
+        self.reception = Reception(self.roster, self.loop, Stats(), lambda: self.pools, lambda _: self.worker)
 
     def come(self, token=None):
         """A client that says HELLO, and waits."""
@@ -152,6 +153,17 @@ def test_who_takes_a_session_up_and_goes_ends_it(front):
     assert again.session == take.session
     assert sock.recv(64) == b""
     sock.close()
+
+
+@pytest.mark.parametrize("is_resumed", [False, True])
+def test_who_waits_for_a_pool_that_is_gone_is_told(front, is_resumed):
+    far = front.come(lost_session(front).token if is_resumed else None)
+    front.pools = ["another"]
+    front.reception.place()
+    assert hear(far).code == (Code.RESUME_REFUSED if is_resumed else Code.UNKNOWN_POOL)
+    assert front.reception.waiting == 0
+    assert front.roster.sessions == {}
+    far.close()
 
 
 def test_who_waits_for_a_session_that_is_closed_is_told(front):

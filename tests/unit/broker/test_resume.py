@@ -118,8 +118,20 @@ def test_a_worker_that_dies_before_its_welcome_is_heard_costs_nothing(context, o
     talk = Talk(context)
     ring = talk.open_ring()
     lose(talk)
-    lose(Talk(other_worker, resuming(talk)))  # its WELCOME, with the new token, never came
+    for worker in (other_worker, context, other_worker):
+        lose(Talk(worker, resuming(talk)))  # its WELCOME, with the new token, never came
     assert Talk(context, resuming(talk)).welcome.options.rings == ((ring.ring, 0),)
+
+
+def test_why_a_worker_was_ended_is_told_until_it_was_heard(context, other_worker):
+    """A hanging request that is asked again, because the WELCOME that forbids it was lost, would hang again."""
+    talk = Talk(context)
+    lose(talk, lost=Code.EXECUTION_TIMEOUT)
+    lose(Talk(other_worker, resuming(talk)))
+    heir = Talk(context, resuming(talk))
+    assert heir.welcome.options.lost == Code.EXECUTION_TIMEOUT
+    lose(heir)
+    assert Talk(other_worker, resuming(heir)).welcome.options.lost is None
 
 
 def test_a_session_that_was_closed_cannot_be_resumed(context):
