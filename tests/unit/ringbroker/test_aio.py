@@ -372,6 +372,17 @@ def test_close_tells_everybody(peer):
     run()
 
 
+def test_a_close_is_heard_while_a_forked_child_has_the_socket(peer):
+    @runs
+    async def run():
+        client = await aio.connect(peer.path)
+        with client._links[0].connection._socket.dup():  # as a fork copies it
+            await client.close()
+            await until(lambda: peer.sessions[0].socket.fileno() < 0)
+
+    run()
+
+
 def test_broken_answers(peer):
     @runs
     async def run():

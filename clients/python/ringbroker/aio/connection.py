@@ -7,6 +7,7 @@ the socket is closed, and every call in flight gets the error as its answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from time import monotonic_ns
@@ -186,6 +187,8 @@ class Connection:
             if not self._loop.is_closed():
                 self._loop.remove_reader(self._socket)
                 self._loop.remove_writer(self._socket)
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # a forked child may have it too, and close alone says nothing
             self._socket.close()
             self.protocol.close_descriptors()
             self._tell_all(error)
