@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 # The first numbers of a page
 BUSY_SINCE_NS, ALIVE_NS, REQUESTS, IN_FLIGHT, SESSIONS, DROPPED_REQUESTS = range(6)
-"""When the batch that runs was started, 0 while none runs; when the loop last turned, to a second; sums."""
+"""When the batch that runs was started, 0 while none runs; when the loop last turned, to a second, or a batch ended;
+sums.
+"""
 
 _CODES = {int(code): DROPPED_REQUESTS + 1 + index for index, code in enumerate(Code)}
 _MODELS_AT = DROPPED_REQUESTS + 1 + len(_CODES)

@@ -75,10 +75,11 @@ class Worker:
             else:
                 outcome = execute(batch)
         except BaseException as error:  # signals set a flag and raise nothing, so all of it is the model's
+            page[ALIVE_NS] = self._clock_ns()
             page[BUSY_SINCE_NS] = 0
             self._failed(batch, error)
             return
-        finished_ns = self._clock_ns()
+        page[ALIVE_NS] = finished_ns = self._clock_ns()  # or, idle, it would look as old as its last tick (30 ns)
         page[BUSY_SINCE_NS] = 0
         session = batch.requests[0].session
         session.answer(batch, outcome, started_ns, finished_ns)

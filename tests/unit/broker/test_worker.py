@@ -1,11 +1,15 @@
 """The worker on real sockets: what a client that goes away, or a model that fails, does to the rest."""
 
 import gc
+import logging
 import os
 
 import numpy as np
 import pytest
 
+from broker import generation
+from broker.config import PoolConfig
+from broker.control import channel_pair
 from ringbuf import segment
 from ringbuf.errors import Code
 from ringbuf.wire import messages
@@ -31,6 +35,22 @@ class Refuses:
 
 def refuses():
     return Refuses()
+
+
+CLOCK = parts.Clock()
+RUN_NS = 40 * 10**9
+
+
+class Takes(Refuses):
+    """As `Refuses`, and takes 40 s of `CLOCK`."""
+
+    def __call__(self, x):
+        CLOCK.ns += RUN_NS
+        return super().__call__(x)
+
+
+def takes():
+    return Takes()
 
 
 def exits():
@@ -155,6 +175,51 @@ def test_a_failed_batch_is_run_again_row_by_row(fragile):
     client.send(parts.infer(ring, 7, slot=0, rows=3))
     run_until_idle(fragile)
     assert client.receive().code == Code.MODEL_FAILED  # one request of three rows is one request
+
+
+class Supervision(logging.Handler):
+    """Looks whether a worker seems to hang, as its supervisor does: whenever it logs, between two runs, and after."""
+
+    def __init__(self, works):
+        super().__init__()
+        channel, self._far = channel_pair()
+        self._worker = generation.Worker(1, PoolConfig("default"), 0, channel, works.context.stats, 0)
+        self._worker.is_serving = True
+        self.seen = []
+
+    def emit(self, record):
+        self.look()
+
+    def look(self):
+        self.seen.append(self._worker.is_hanging(CLOCK(), RUN_NS + 1))
+
+    def close(self):
+        super().close()
+        self._worker.close()
+        os.close(self._far)
+
+
+@pytest.mark.parametrize(("slots_of_13s", "looks"), [((), 1), ((0, 1, 2), 4)], ids=["answered", "failed"])
+def test_a_worker_that_takes_long_for_several_runs_does_not_hang(store, slots_of_13s, looks):
+    """Not between the runs of a batch that failed, nor idle after it, however long ago its loop turned."""
+    catalog = parts.catalog_of([load_model(f"{__name__}:takes", "takes", max_batch=8)])
+    works = parts.Works(catalog, store, clock=CLOCK)
+    supervision = Supervision(works)
+    log = logging.getLogger("broker.worker")
+    log.addHandler(supervision)
+    try:
+        client = Client(works)
+        ring = client.open("takes")
+        client.plane(ring, "x")[list(slots_of_13s)] = 13
+        client.send(*(parts.infer(ring, number, slot=number) for number in range(3)))
+        CLOCK.ns += 10**8  # since the loop last ticked, and it does not again before the run
+        run_once(works)
+        supervision.look()
+        assert supervision.seen == [False] * looks
+    finally:
+        log.removeHandler(supervision)
+        supervision.close()
+        works.close()
 
 
 def test_a_model_that_exits_ends_nothing(fragile):
