@@ -72,8 +72,11 @@ class Ring:
         """How many bytes of a row's inputs are looked at before a request is taken (`validation.look`)."""
 
     def map(self, fd: int) -> None:
-        """Map its memory, which `fd` holds; raises OSError where that cannot be done."""
-        self.segment = Segment(fd, self.size_bytes)
+        """Map its memory, which `fd` holds; raises `RingbrokerError` SHM_FULL where that cannot be done."""
+        try:
+            self.segment = Segment(fd, self.size_bytes)
+        except (OSError, ValueError) as error:  # ValueError: a client has cut it short
+            raise RingbrokerError(Code.SHM_FULL, f"cannot map the ring: {error}") from error
         self.inputs = PlaneTensors(self.segment.buffer, self.slots, self.in_planes)
         self.outputs = PlaneTensors(self.segment.buffer, self.slots, self.out_planes)
         # What a request for one full row says, and what its answer does: compared and sent as they are.

@@ -129,7 +129,7 @@ class Session:
                 ring = remake_ring(record, self._context.catalog.find(record.model, self._context.pool))
                 ring.map(fd)
                 self.rings[ring.number] = ring
-            except (RingbrokerError, OSError):
+            except RingbrokerError:
                 code = int(Code.SIGNATURE_CHANGED)
                 self._context.keeper.freed(self.number, record.number)
             finally:
@@ -230,10 +230,10 @@ class Session:
         request_id, ring = self._opening.pop(number)
         try:
             ring.map(fd)
-        except OSError as error:
+        except RingbrokerError as error:
             os.close(fd)
             self._context.keeper.freed(self.number, number)
-            self._refuse(request_id, RingbrokerError(Code.SHM_FULL, f"cannot map the ring: {error.strerror}"))
+            self._refuse(request_id, error)
             return
         if self._kind == "fd":
             self.descriptors.append(fd)

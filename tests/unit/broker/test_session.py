@@ -1,6 +1,7 @@
 """Sessions: nothing of one is left when it ends; and what the scripts of the spec do not reach."""
 
 import gc
+import os
 import secrets
 from pathlib import Path
 
@@ -258,6 +259,33 @@ def test_a_full_shm_refuses_the_ring_and_keeps_the_session(catalog):
     (error,) = talk.say(open_message(1))
     assert (error.id, error.code, talk.session.rings) == (1, Code.SHM_FULL, {})
     assert talk.say(messages.Ping(1)) == [messages.Pong(1)]
+
+
+def test_a_segment_that_is_cut_short_before_it_is_mapped_is_refused(catalog, store):
+    def cut(size_bytes, kind):
+        memory = store.create(size_bytes, kind)
+        os.truncate(memory.path, size_bytes - 4096)
+        return memory
+
+    context = parts.build_context(catalog, parts.Store(cut))
+    talk = Talk(context)
+    (error,) = talk.say(open_message(1))
+    assert (error.id, error.code, talk.session.rings) == (1, Code.SHM_FULL, {})
+    assert context.keeper.roster.segment_bytes == 0
+    assert talk.say(messages.Ping(1)) == [messages.Pong(1)]
+
+
+def test_a_segment_that_is_cut_short_is_not_resumed(context):
+    talk = Talk(context)
+    (short,) = talk.say(open_message(1))
+    os.truncate(short.segment.path, 4096)
+    talk.say(messages.Attached(short.ring, 0))
+    kept = talk.open_ring()
+    context.keeper.roster.ended(talk.session.number, 1, is_resumable=True)
+    resume = messages.HelloOptions(resume=talk.welcome.resume_token)
+    heir = Talk(context, messages.Hello(1, 0, HELLO.client, resume))
+    assert heir.welcome.options.rings == ((short.ring, Code.SIGNATURE_CHANGED), (kept.ring, 0))
+    assert list(heir.session.rings) == [kept.ring]
 
 
 class Greeting:
