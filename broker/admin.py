@@ -1,6 +1,6 @@
 """The admin socket, `SOCKET.admin`: one line asks, one JSON document answers, and the connection ends.
 
-`status` is all that there is to ask yet. The client's half, `ask`, is what `broker status` calls.
+The client's half, `ask`, is what `broker status`, `broker health` and `broker reload` call.
 """
 
 from __future__ import annotations
