@@ -47,6 +47,8 @@ class Ring:
         self.slots = slots
         self.max_batch = family.max_batch if self.family else model.max_batch
         self.max_rows = min(slots, self.max_batch)
+        may_answer = self.family.versions.values() if self.family else (model,)
+        self.options = NO_RING_OPTIONS if all(each.proof.is_repeatable for each in may_answer) else STATEFUL
         self.attached = False
         self.queue = RingQueue()
         self._version = version
@@ -85,7 +87,7 @@ class Ring:
 
     def record(self) -> RingRecord:
         """What it takes to make it again around the same memory."""
-        told = msgspec.msgpack.encode((self.max_rows, self.planes))
+        told = msgspec.msgpack.encode((self.max_rows, self.planes, self.options))
         fingerprint = hashlib.blake2b(told, digest_size=16).digest()
         return RingRecord(
             self.number, self.model.name, self._version, self.slots, self._maxima, self.size_bytes, fingerprint
@@ -144,7 +146,7 @@ class Ring:
             self.max_rows,
             self.model.version,
             self.planes,
-            NO_RING_OPTIONS if self.model.proof.is_repeatable else STATEFUL,
+            self.options,
         )
 
 

@@ -3,6 +3,7 @@
 import gc
 import os
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import msgspec
@@ -13,8 +14,9 @@ from ringbuf import segment
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.segment import SHM_DIR
 from ringbuf.wire import messages
+from tests.conformance.reference_models import SOURCES, Model
 from tests.unit.broker import parts
-from tests.unit.broker.parts import HELLO, Talk, infer, open_message
+from tests.unit.broker.parts import HELLO, Talk, infer, load_model, open_message
 from tests.unit.broker.test_session import run_batch
 
 
@@ -97,6 +99,39 @@ def test_a_ring_of_another_signature_is_told_and_freed(context, other_worker):
     (error,) = heir.say(infer(ring, 1))
     assert error.code == Code.UNKNOWN_RING
     assert context.keeper.roster.segment_bytes == 0
+
+
+def counts():
+    """y = x + how often it was run: as `twice` to look at, but stateful."""
+    runs = count(1)
+    return Model(lambda x: x + next(runs), {"x": "F32[batch,4]"}, {"y": "F32[batch,4]"})
+
+
+USUAL = {"source": SOURCES["twice"], "max_batch": 8}
+STATEFUL = {"source": f"{__name__}:counts"}
+CANARY = [USUAL, {**STATEFUL, "version": "2", "is_candidate": True}]
+
+
+@pytest.mark.parametrize(
+    ("asked", "reloaded", "code", "is_stateful"),
+    [
+        ({"slots": 4}, [USUAL | {"max_batch": 4}], 0, None),
+        ({"slots": 8}, [USUAL | {"max_batch": 4}], Code.SIGNATURE_CHANGED, None),
+        ({"slots": 1}, [STATEFUL], Code.SIGNATURE_CHANGED, True),
+        ({"slots": 1}, CANARY, Code.SIGNATURE_CHANGED, True),
+        ({"slots": 1, "version": "1"}, CANARY, 0, None),
+    ],
+    ids=["as many rows", "fewer rows", "stateful", "a stateful candidate", "a stateful candidate of no concern"],
+)
+def test_a_ring_goes_on_where_what_was_told_of_it_holds(context, store, asked, reloaded, code, is_stateful):
+    talk = Talk(context)
+    ring = talk.open_ring(**asked)
+    assert ring.options.stateful is None
+    lose(talk)
+    catalog = parts.catalog_of(load_model(name="twice", **said) for said in reloaded)
+    heir = Talk(replace(parts.build_context(catalog, store), keeper=context.keeper), resuming(talk))
+    assert heir.welcome.options.rings == ((ring.ring, code),)
+    assert heir.open_ring(**asked).options.stateful is is_stateful
 
 
 def test_why_a_worker_was_ended_is_told(context, other_worker):
