@@ -104,6 +104,7 @@ class Session:
         self.kind = "path"
         self.token = None
         self.is_resumable = False
+        self.is_over = threading.Event()
         self.sending = threading.Lock()
 
     def serve(self):
@@ -116,6 +117,7 @@ class Session:
                     self.peer.on[type(message)](self, message)
         if not self.is_resumable:
             self.peer.tokens.pop(self.token, None)
+        self.is_over.set()
 
     def send(self, *answers):
         self.send_bytes(b"".join(messages.encode_frame(answer) for answer in answers))
@@ -153,6 +155,9 @@ class Session:
         self.kind = (hello.options.segments or ("path",))[0]
         states = None
         if hello.options.resume is not None:
+            former = self.peer.tokens.get(hello.options.resume)
+            if former is not None:
+                former.is_over.wait(WAIT_S)
             former = self.peer.tokens.pop(hello.options.resume, None)
             if former is None:
                 self.fail(None, Code.RESUME_REFUSED, "options.resume")

@@ -1,5 +1,7 @@
 """Models of other pools, and several connections to one."""
 
+import threading
+
 import numpy as np
 import pytest
 import ringbroker
@@ -143,9 +145,13 @@ def test_a_ring_that_ended_is_opened_anew_beside_one_that_goes_on(peer):
 
 
 def test_many_threads_on_two_connections(peer):
+    all_rows = threading.Barrier(4)  # four of the threads have them at once, so both connections are used
+
     def ask(model, number):
-        for _ in range(50):
+        for turn in range(50):
             with model.acquire() as lease:
+                if turn == 0 and number < all_rows.parties:
+                    all_rows.wait(WAIT_S)
                 lease.inputs["x"][:] = number
                 assert lease.infer()["y"].tolist() == [[2 * number] * 4]
 
