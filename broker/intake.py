@@ -93,10 +93,7 @@ class Intake:
         session = Session(take, descriptors[1:], self._context, self._clock_ns())
         self._sessions[take.session] = session
         self._context.stats.page[SESSIONS] += 1
-        connection = self._loop.add(sock, session)
-        if self._retire is not None:
-            session.send_away(self._retire.reason, self._retire.grace_ms)
-        self._loop.flush(connection)
+        self._loop.flush(self._loop.add(sock, session))
 
     def _made(self, made: Made, descriptors: list[int]) -> None:
         session = self._sessions.get(made.session)
