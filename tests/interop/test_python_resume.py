@@ -188,6 +188,12 @@ def wait_until_free(broker):
     )
 
 
+def has_noticed(connection):
+    """Let it read, as the next call would."""
+    connection.look()
+    return not connection.protocol.is_taking
+
+
 HAPPENINGS = {"reload": reload, "kill": kill_worker_of}
 
 
@@ -199,8 +205,7 @@ def test_a_close_frees_the_memory_of_a_session_that_is_to_be_resumed(broker, seg
         model(np.ones((1, 4), np.float32), timeout=60)
         HAPPENINGS[happening](broker)
         if is_noticed:
-            client._links[0].connection.look()
-            assert not client._links[0].connection.protocol.is_taking
+            wait_until(lambda: has_noticed(client._links[0].connection))
             assert broker.status()["segment_bytes"] > 0
     wait_until_free(broker)
 
