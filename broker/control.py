@@ -10,6 +10,8 @@ what the supervisor has decoded. No packet is a pickle.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import socket
 from collections import deque
@@ -19,10 +21,15 @@ from typing import TypeAlias
 import msgspec
 from msgspec import Struct
 
+from ringbuf.errors import RingbrokerError
 from ringbuf.wire.messages import Hello
 
+log = logging.getLogger("broker.control")
+
 _MAX_PACKET_BYTES = 128 * 1024
+_MAX_TEXT_CHARS = 4096  # as of an ERROR
 _MAX_DESCRIPTORS = 128  # a connection and the segments of all of a session's rings; the kernel's most is 253
+_EXHAUSTED = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)  # of the system: sent when it has some again
 
 
 class RingRecord(Struct, frozen=True):
@@ -50,7 +57,7 @@ class Fork(Struct, tag=True):
     workers: int
 
 
-# --- loader to supervisor ---
+# --- loader to supervisor; Loading, Ready and Failed also of a worker that loads for itself ---
 
 
 class Loading(Struct, tag=True):
@@ -81,6 +88,11 @@ class Failed(Struct, tag=True):
     code: int
     text: str
     path: str | None
+
+    @classmethod
+    def of(cls, error: RingbrokerError) -> Failed:
+        """Say this, or the beginning of it: a model's own words may be longer than a packet."""
+        return cls(error.code, error.text[:_MAX_TEXT_CHARS], error.path)
 
 
 class Forked(Struct, tag=True):
@@ -218,6 +230,7 @@ class Channel:
         """Send a packet, now or later; the descriptors stay the caller's. One that has to wait needs copies of them:
         where there is no room for these, it goes without, which every receiver is ready for.
         """
+        self.flush()
         data = _encoder.encode(packet)
         if self._unsent or not self._is_sent(data, descriptors):
             self._unsent.append((data, _copies(descriptors)))
@@ -233,13 +246,16 @@ class Channel:
             socket.send_fds(self._sock, [data], descriptors)
         except BlockingIOError:
             return False
-        except OSError:
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                return False
             self.is_open = False
         return True
 
     def receive(self) -> Iterator[tuple[Packet, list[int]]]:
         """Everything that is there, each with its descriptors, which are the caller's. `is_open` is False after the
-        last. One is received when the one before is done with: what that forks has no descriptors of the next.
+        last, or a broken one. One is received when the one before is done with: what that forks has no descriptors of
+        the next.
         """
         while True:
             try:
@@ -253,7 +269,14 @@ class Channel:
             if not data:
                 self.is_open = False
                 return
-            yield _decoder.decode(data), list(descriptors)
+            try:
+                packet = _decoder.decode(data)
+            except msgspec.DecodeError:
+                log.exception("a bug: a packet that cannot be read; its channel is closed")
+                _close_all(descriptors)
+                self.is_open = False
+                return
+            yield packet, descriptors
 
     def close(self) -> None:
         """Close this end."""
