@@ -7,13 +7,16 @@ signal at the parent's death does not do: a worker's parent is the loader, whose
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
 import select
 import signal
+from collections.abc import Container
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -31,6 +34,22 @@ def reap(orphans: list[int]) -> None:
             is_left = Path(f"/proc/{pid}").exists()
         if not is_left:
             orphans.remove(pid)
+
+
+def reap_strays(loaders: Container[int]) -> None:
+    """Reap whom nobody waits for: what the models of dead workers left. The status of a loader is its generation's."""
+    with contextlib.suppress(ChildProcessError):  # there is no child at all
+        while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if ended.si_pid in loaders:
+                return
+            os.waitpid(ended.si_pid, 0)
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when the one that has just forked it does."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it was quicker
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make() -> tuple[int, int]:

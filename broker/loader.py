@@ -28,6 +28,7 @@ from ringbuf.errors import RingbrokerError
 logger = logging.getLogger("broker.loader")
 
 _PROOF_S = 5.0  # for each model; a child that hangs does so for ever
+_SEND_AGAIN_S = 0.1
 
 
 class Loader:
@@ -39,6 +40,7 @@ class Loader:
         self._lifeline_fd = lifeline_fd
         self._pools = {pool.name: pool for pool in config.all_pools()}
         self._workers: dict[int, int] = {}  # by process id
+        os.register_at_fork(after_in_child=channel.close)  # or nobody would see our end while a fork of ours lives
 
     def prepare(self) -> Catalog | None:
         """Load all models, and say so; None where forks of this process cannot run them. Raises `RingbrokerError`."""
@@ -69,20 +71,25 @@ class Loader:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         self.channel.send(Ready())
         while self.channel.is_open:
-            _wait_for(self.channel.fileno(), wake)
+            _wait_for(self.channel.fileno(), wake, limit_s=_SEND_AGAIN_S if self.channel.has_unsent else None)
+            self.channel.flush()
             for packet, descriptors in self.channel.receive():
                 if isinstance(packet, Fork):
                     self._fork(packet, descriptors, catalog)
             self._reap(wake)
 
     def _fork(self, fork: Fork, descriptors: list[int], catalog: Catalog | None) -> None:
-        pid = os.fork()
-        if pid == 0:
-            self._become_worker(fork, descriptors, catalog)
-        for fd in descriptors:
-            os.close(fd)
-        self._workers[pid] = fork.worker
-        self.channel.send(Forked(fork.worker, pid))
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become_worker(fork, descriptors, catalog)
+            self._workers[pid] = fork.worker
+            self.channel.send(Forked(fork.worker, pid))
+        except OSError as error:  # no process or memory is left; the supervisor sees the channel's end, and asks again
+            logger.error("no worker can be forked", extra={"pool": fork.pool, "error": error.strerror})
+        finally:
+            for fd in descriptors:
+                os.close(fd)
 
     def _become_worker(self, fork: Fork, descriptors: list[int], catalog: Catalog | None) -> None:
         """In the child: serve, and never return."""
@@ -90,16 +97,15 @@ class Loader:
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            self.channel.close()
             lifeline.hold(self._lifeline_fd)
             channel = Channel(socket_of(descriptors[0]))
             try:
                 if catalog is None:
-                    catalog = self._load_quietly(self._pools[fork.pool].threads or 1)
+                    catalog = self._load_in_worker(channel, self._pools[fork.pool].threads or 1)
                 work(self._config, self._pools[fork.pool], catalog, fork, channel, descriptors[1])
                 status = 0
             except RingbrokerError as error:
-                channel.send(Failed(error.code, error.text, error.path))
+                channel.send(Failed.of(error))
         except MemoryError:
             logger.error("a worker has no memory left, and ends")
         except BaseException:
@@ -107,11 +113,14 @@ class Loader:
         finally:
             os._exit(status)
 
-    def _load_quietly(self, threads: int) -> Catalog:
-        configs = [version for config in self._config.models for version in versions_of(config)]
-        return self._catalog_of(
-            [models.load(config, threads=threads, number=number) for number, config in enumerate(configs)]
-        )
+    def _load_in_worker(self, channel: Channel, threads: int) -> Catalog:
+        loaded: list[Model] = []
+        for config in self._config.models:
+            channel.send(Loading(config.name))
+            for version in versions_of(config):
+                loaded.append(models.load(version, threads=threads, number=len(loaded)))
+        channel.send(Ready())
+        return self._catalog_of(loaded)
 
     def _reap(self, wake: int) -> None:
         while _wait_for(wake, limit_s=0):
@@ -120,7 +129,9 @@ class Loader:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            self.channel.send(Exited(self._workers.pop(pid), how_ended(status)))
+            worker = self._workers.pop(pid, None)
+            if worker is not None:  # or a model's child
+                self.channel.send(Exited(worker, how_ended(status)))
 
 
 def _wait_for(*readable: int, limit_s: float | None = None) -> bool:
@@ -139,9 +150,10 @@ def how_ended(status: int) -> str:
 
 def forks_can_run(catalog: Catalog, pools: Sequence[PoolConfig], limit_s: float) -> bool:
     """Whether a forked child can bind and run every model with several threads, tried in one that is thrown away."""
-    pid = os.fork()
+    loader, pid = os.getpid(), os.fork()
     if pid == 0:
         try:
+            lifeline.end_with(loader)
             threads = max(2, *(pool.threads or 1 for pool in pools))
             for model in catalog.models():
                 model.bound(threads)

@@ -24,6 +24,8 @@ def main() -> None:
     """Run as the supervisor's child."""
     channel_fd, config_fd, lifeline_fd = map(int, sys.argv[1:4])
     lifeline.hold(lifeline_fd)
+    for fd in (channel_fd, config_fd, lifeline_fd):
+        os.set_inheritable(fd, False)  # a command that a model runs does not get them
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, also where a whole group gets them
     _load_and_fork(channel_fd, config_fd, lifeline_fd)
@@ -48,7 +50,7 @@ def _load_and_fork(channel_fd: int, config_fd: int, lifeline_fd: int) -> None:
     try:
         catalog = loader.prepare()
     except RingbrokerError as error:
-        loader.channel.send(Failed(error.code, error.text, error.path))
+        loader.channel.send(Failed.of(error))
         sys.exit(1)
     if catalog is not None:
         os.close(config_fd)

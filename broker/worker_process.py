@@ -38,6 +38,14 @@ def work(config: ServeConfig, pool: PoolConfig, catalog: Catalog, fork: Fork, ch
     context = SessionContext(
         bound, batcher, stats, limits, config.default_slots, intake, pool.name, fork.index, fork.workers
     )
+    os.register_at_fork(after_in_child=lambda: _let_go(channel, loop))
     intake.begin(context, worker.stop)
     worker.run()
     loop.close_all()
+
+
+def _let_go(channel: Channel, loop: Loop) -> None:
+    """In a process that a model forks: or nobody would see our end while it lives."""
+    channel.close()
+    for connection in loop.connections.values():
+        connection.sock.close()
