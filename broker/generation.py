@@ -10,6 +10,7 @@ import contextlib
 import logging
 import mmap
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ _LEAST_BACKOFF_NS = 10**8
 _MOST_BACKOFF_NS = 5 * 10**9
 _FORK_AGAIN_NS = 10**9
 _WARM_UP_NS = 60 * 10**9
+_LOADER_END_S = 5.0
 _LEAST_SILENT_NS = 3 * TICK_NS  # an idle worker turns its loop once a tick, whatever the limit of a batch is
 
 
@@ -67,7 +69,8 @@ class Worker:
         """Its place in its pool, from 0."""
         self.channel = channel
         self.stats = stats
-        self.began_ns = now_ns
+        self.began_ns: int | None = now_ns
+        """When it was asked for, forked, or had loaded its models; None while it loads them."""
         self.is_serving = False
         self.pid: int | None = None
         self.ended_for: int | None = None
@@ -79,12 +82,32 @@ class Worker:
         if self.pid is None:
             self.pid = pid
             with contextlib.suppress(OSError):  # gone already, or no descriptor is left
-                self._pidfd = os.pidfd_open(pid)
+                self._open()
+
+    def _open(self) -> int | None:
+        """The descriptor of its process, None while nobody knows which that is; raises OSError."""
+        if self._pidfd is None and self.pid is not None:
+            self._pidfd = os.pidfd_open(self.pid)
+        return self._pidfd
+
+    def is_gone(self) -> bool:
+        """Whether its process has ended. Its channel may be open still, where that left a process of its own."""
+        try:
+            pidfd = self._open()
+        except ProcessLookupError:
+            return True
+        except OSError:  # no descriptor is left
+            return False
+        if pidfd is None:
+            return False
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        return bool(poller.poll(0))
 
     def is_hanging(self, now_ns: int, limit_ns: int) -> bool:
         """Whether its batch takes longer than `limit_ns`, or it shows no other sign of life for too long."""
         if not self.is_serving:
-            return now_ns - self.began_ns > _WARM_UP_NS
+            return self.began_ns is not None and now_ns - self.began_ns > _WARM_UP_NS
         if busy_since_ns := self.stats.page[BUSY_SINCE_NS]:
             return now_ns - busy_since_ns > limit_ns
         return now_ns - self.stats.page[ALIVE_NS] > max(limit_ns, _LEAST_SILENT_NS)
@@ -92,11 +115,9 @@ class Worker:
     def kill(self, code: int | None = None) -> None:
         """End it now, if it is not gone; its requests end in `code`, or are lost."""
         with contextlib.suppress(OSError):
-            if self._pidfd is None and self.pid is not None:
-                self._pidfd = os.pidfd_open(self.pid)
-            if self._pidfd is not None:
-                self.ended_for = code
-                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            if (pidfd := self._open()) is not None:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                self.ended_for = code or self.ended_for
 
     def close(self) -> None:
         """Let go of what we hold of it, also where somebody still knows it."""
@@ -180,6 +201,11 @@ class Generation:
     # --- what the supervisor asks ---
 
     @property
+    def loader_pid(self) -> int:
+        """The loader's process."""
+        return self._process.pid
+
+    @property
     def is_over(self) -> bool:
         """Whether it was sent away, and nothing of it is left."""
         return self.is_retiring and not self.workers and not self._buried and self._process.poll() is not None
@@ -211,12 +237,26 @@ class Generation:
             self._restarts.remove(due)
             self._fork(due[1], due[2])
         lifeline.reap(self._buried)
+        self._process.poll()  # reaps it, where it was sent away
+        self._channel.flush()
         limit_ns = int(self.config.max_execution_s * 1e9)
-        for worker in self.workers:
+        for worker in list(self.workers):
             worker.channel.flush()
+            if not worker.channel.is_open or worker.is_gone():
+                self._hear_worker(worker)  # what it said last
+                if worker in self.workers:
+                    self._lose_worker(worker)
+                return  # the others may be gone with it; the next tick is soon
             if worker.ended_for is None and worker.is_hanging(now_ns, limit_ns):
-                log.error("a worker hangs, and is ended", extra=self._told(worker))
-                worker.kill(Code.EXECUTION_TIMEOUT)
+                self._end_hanging(worker)
+
+    def _end_hanging(self, worker: Worker) -> None:
+        if worker.pid is not None:
+            log.error("a worker hangs, and is ended", extra=self._told(worker))
+            worker.kill(Code.EXECUTION_TIMEOUT)
+        elif self._process.poll() is None:
+            log.error("the loader hangs, and is ended", extra={"generation": self.number})
+            self._process.kill()
 
     # --- what comes from the processes ---
 
@@ -238,6 +278,7 @@ class Generation:
                 case Forked(number, pid):
                     for worker in self.workers:
                         if worker.number == number:
+                            worker.began_ns = self._clock_ns()
                             worker.take_pid(pid)
                 case Exited(number, how):
                     log.log(
@@ -249,8 +290,12 @@ class Generation:
             self._lose_loader()
 
     def _lose_loader(self) -> None:
-        status = self._process.wait()
         self._close_loader()
+        try:
+            status = self._process.wait(_LOADER_END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
         if self.is_retiring:
             return
         self.is_orphaned = True
@@ -274,6 +319,10 @@ class Generation:
                     self._events.packet(worker, packet)
                 case Failed(code, text, path):
                     self._failure = RingbrokerError(code, text, path)
+                case Loading():
+                    worker.began_ns = None
+                case Ready():
+                    worker.began_ns = self._clock_ns()
                 case _:
                     self._events.packet(worker, packet)
         if not worker.channel.is_open:
@@ -306,6 +355,7 @@ class Generation:
             self._events.ready(self)
 
     def _lose_worker(self, worker: Worker) -> None:
+        worker.kill()  # where only its channel is gone: its sessions' memory is for another
         self._bury(worker)
         self._events.worker_lost(worker)
         if self.is_retiring or (self.is_ready and self.is_orphaned):

@@ -312,6 +312,7 @@ class Supervisor:
         self.roster.expire(now)
         for generation in self.generations():
             generation.tick(now)
+        lifeline.reap_strays([generation.loader_pid for generation in self.generations()])
         for generation in [generation for generation in self.others if generation.is_over]:
             self.others.remove(generation)
             self.stats.absorb(generation.past)

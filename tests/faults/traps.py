@@ -96,6 +96,18 @@ def loading(folder):
     return Model(lambda x: 2 * x, {"x": ROW}, {"y": ROW})
 
 
+def proving(folder):
+    """y = 2 * x; in the loader's first fork, the proof that forks can run it, it does not return."""
+    loader = os.getpid()
+
+    def run(x):
+        if os.getpid() != loader:
+            Trap(folder).enter()
+        return 2 * x
+
+    return Model(run, {"x": ROW}, {"y": ROW})
+
+
 def served(name, trap, factory=None):
     """The arguments of `broker serve` for one of these."""
     return (f"{name}={__name__}:{factory or name}", "--argument", f"{name}/folder={trap.folder}")

@@ -1,0 +1,99 @@
+"""A generation's real processes, by a clock that is moved: which of them hang, and which only take long."""
+
+import os
+import signal
+import time
+from contextlib import contextmanager
+
+from broker import lifeline
+from broker.config import ServeConfig
+from broker.engine.config import ModelConfig
+from broker.generation import Generation
+from broker.loop import Loop
+from tests.faults import strays
+from tests.faults.signals import is_alive, kill
+from tests.faults.traps import Trap
+from tests.faults.wire import until
+
+HOUR_NS = 3600 * 10**9
+
+
+class Host:
+    """What a generation needs of a supervisor; it writes down what it is told."""
+
+    def __init__(self):
+        self.ahead_ns = 0
+        self.told = []
+        self.loop = Loop(0, self.now_ns)
+
+    def now_ns(self):
+        return time.monotonic_ns() + self.ahead_ns
+
+    def ready(self, _generation):
+        self.told.append("ready")
+
+    def failed(self, _generation, error):
+        self.told.append(error)
+
+    def worker_lost(self, worker):
+        self.told.append(worker.pid)
+
+    def packet(self, worker, packet):
+        pass
+
+
+@contextmanager
+def begun(factory, folder):
+    """A host and its generation, of one model and one worker."""
+    host = Host()
+    ends = lifeline.make()
+    source = f"{factory.__module__}:{factory.__name__}"
+    model = ModelConfig(name="m", source=source, arguments={"folder": str(folder)})
+    config = ServeConfig(models=(model,), socket_path="")
+    generation = Generation(1, config, host.loop, host, ends[0], host.now_ns)
+    try:
+        yield host, generation
+    finally:
+        Trap(folder).release()
+        generation.kill()
+        host.loop.close_all()
+        for fd in ends:
+            os.close(fd)
+
+
+def turn(host, generation):
+    """As the supervisor does, without its waiting."""
+    host.loop.poll(0)
+    generation.tick(host.now_ns())
+
+
+def turn_until(host, generation, is_true):
+    until(lambda: turn(host, generation) or is_true())
+
+
+def test_a_worker_that_loads_for_itself_takes_its_time(tmp_path):
+    trap = Trap(tmp_path)
+    with begun(strays.alone, tmp_path) as (host, generation):
+        turn_until(host, generation, lambda: trap.pids)
+        for _ in range(2):
+            turn(host, generation)  # that it loads has been heard
+            host.ahead_ns += HOUR_NS
+        trap.release()
+        turn_until(host, generation, lambda: host.told)
+        assert host.told == ["ready"]
+        assert [worker.pid for worker in generation.workers] == trap.pids
+
+
+def test_a_loader_that_stays_stopped_is_ended(tmp_path):
+    """When a worker is wanted of it; its generation is to be replaced then."""
+    Trap(tmp_path).release()
+    with begun(strays.unforkable, tmp_path) as (host, generation):
+        turn_until(host, generation, lambda: host.told)
+        kill(generation.loader_pid, signal.SIGSTOP)
+        kill(generation.workers[0].pid)
+        turn_until(host, generation, lambda: len(host.told) == 2)
+        turn(host, generation)
+        assert not generation.is_orphaned
+        host.ahead_ns += HOUR_NS
+        turn_until(host, generation, lambda: generation.is_orphaned)
+        assert not is_alive(generation.loader_pid)
