@@ -54,6 +54,8 @@ class ServeConfig:
     max_connections: int = 256
     max_execution_s: float = 60.0
     """How long a model may run before its worker is ended: a forward that long is one that hangs."""
+    max_load_s: float = 600.0
+    """How long all models may take to load and to be tried: one that hangs would hold up every reload after it."""
     resume_grace_s: float = 10.0
     """How long a session whose worker was lost waits to be resumed."""
     drain_grace_s: float = 25.0

@@ -177,6 +177,7 @@ class Generation:
         self._restarts: list[tuple[int, PoolConfig, int]] = []  # when, and which
         self._backoff_ns: dict[tuple[str, int], int] = {}
         self._clock_ns = clock_ns
+        self._began_ns = clock_ns()
         self._channel, self._process = self._start(lifeline_fd)
         watcher.watch(self._channel.fileno(), self._hear_loader)
 
@@ -232,7 +233,12 @@ class Generation:
                 os.waitpid(pid, 0)
 
     def tick(self, now_ns: int) -> None:
-        """Replace workers whose time has come, and end those that hang."""
+        """Replace workers whose time has come, and end those that hang; fail where loading takes too long."""
+        if not self.is_ready and now_ns - self._began_ns > self.config.max_load_s * 1e9:
+            what = f"still at {self._loading}" if self._loading else "no worker serves yet"
+            text = f"the models were not loaded within max_load_s, {self.config.max_load_s:g} s: {what}"
+            self._fail(RingbrokerError(Code.LOADER_DIED, text, self._loading))
+            return
         for due in [restart for restart in self._restarts if restart[0] <= now_ns]:
             self._restarts.remove(due)
             self._fork(due[1], due[2])

@@ -87,6 +87,7 @@ SETTINGS: dict[str, Setting] = {
         "max_memory_bytes", "The most memory of all rings together.  [default: half of what it may use]", "BYTES"
     ),
     "max_execution_s": _seconds("max_execution_s", "How long a model may run before its worker is ended.", 0.001),
+    "max_load_s": _seconds("max_load_s", "How long all models may take to load.", 0.001),
     "resume_grace_s": _seconds("resume_grace_s", "How long a session whose worker was lost waits to be resumed."),
     "drain_grace_s": _seconds("drain_grace_s", "How long SIGTERM leaves clients to finish."),
     "health_port": _whole("health_port", "Answer GET /livez and /readyz on 127.0.0.1.", "PORT", most=65535)._replace(

@@ -10,7 +10,8 @@ from broker.config import ServeConfig
 from broker.engine.config import ModelConfig
 from broker.generation import Generation
 from broker.loop import Loop
-from tests.faults import strays
+from ringbuf.errors import Code
+from tests.faults import strays, traps
 from tests.faults.signals import is_alive, kill
 from tests.faults.traps import Trap
 from tests.faults.wire import until
@@ -43,13 +44,13 @@ class Host:
 
 
 @contextmanager
-def begun(factory, folder):
+def begun(factory, folder, max_load_s=600.0):
     """A host and its generation, of one model and one worker."""
     host = Host()
     ends = lifeline.make()
     source = f"{factory.__module__}:{factory.__name__}"
     model = ModelConfig(name="m", source=source, arguments={"folder": str(folder)})
-    config = ServeConfig(models=(model,), socket_path="")
+    config = ServeConfig(models=(model,), socket_path="", max_load_s=max_load_s)
     generation = Generation(1, config, host.loop, host, ends[0], host.now_ns)
     try:
         yield host, generation
@@ -73,7 +74,7 @@ def turn_until(host, generation, is_true):
 
 def test_a_worker_that_loads_for_itself_takes_its_time(tmp_path):
     trap = Trap(tmp_path)
-    with begun(strays.alone, tmp_path) as (host, generation):
+    with begun(strays.alone, tmp_path, max_load_s=24 * 3600) as (host, generation):
         turn_until(host, generation, lambda: trap.pids)
         for _ in range(2):
             turn(host, generation)  # that it loads has been heard
@@ -82,6 +83,21 @@ def test_a_worker_that_loads_for_itself_takes_its_time(tmp_path):
         turn_until(host, generation, lambda: host.told)
         assert host.told == ["ready"]
         assert [worker.pid for worker in generation.workers] == trap.pids
+
+
+def test_a_model_that_hangs_while_it_is_loaded(tmp_path):
+    """It would hold up every reload after it."""
+    trap = Trap(tmp_path)
+    with begun(traps.loading, tmp_path) as (host, generation):
+        turn_until(host, generation, lambda: trap.pids)
+        turn(host, generation)
+        assert not host.told
+        host.ahead_ns += HOUR_NS
+        turn(host, generation)
+        (error,) = host.told
+        assert (error.code, error.path) == (Code.LOADER_DIED, "m")
+        assert "max_load_s" in error.text
+        assert not is_alive(generation.loader_pid)
 
 
 def test_a_loader_that_stays_stopped_is_ended(tmp_path):

@@ -29,6 +29,7 @@ max_rings = 5
 max_ring_bytes = 1000000
 max_memory_bytes = 5000000
 max_execution_s = 0.5
+max_load_s = 30
 resume_grace_s = 0
 drain_grace_s = 3
 watch = true
@@ -117,6 +118,7 @@ def test_everything_that_a_file_can_say(examine, folder):
         max_ring_bytes=1_000_000,
         max_memory_bytes=5_000_000,
         max_execution_s=0.5,
+        max_load_s=30.0,
         resume_grace_s=0.0,
         drain_grace_s=3.0,
         watch=True,
