@@ -60,8 +60,8 @@ def serve(
 
     Raises `RingbrokerError`, when it cannot start: a code that spec/errors.json marks `load`, or one of /dev/shm.
     """
-    descriptors.provide(config)
     with listener.lock(config.socket_path):
+        descriptors.provide(config)
         segments = SegmentStore(config.socket_path)
         if swept := segments.sweep():
             log.info("removed segments that a dead broker left", extra={"segments": swept})
