@@ -100,7 +100,8 @@ def parse_model(argument: str) -> ModelConfig:
     """Read `NAME=SOURCE`; raises `RingbrokerError` CONFIG_INVALID."""
     name, _, source = argument.partition("=")
     if not name or not source:
-        raise _invalid("a model is given as NAME=SOURCE, such as digits=digits.pt2", argument)
+        hint = ": for a configuration say --config" if argument.endswith(".toml") else ""
+        raise _invalid(f"a model is given as NAME=SOURCE, such as digits=digits.pt2{hint}", argument)
     return ModelConfig(name=name, source=source)
 
 

@@ -12,9 +12,12 @@ from typing import Any
 from broker.admin import AdminPeer
 from broker.loop import Loop
 from broker.notify import Notifier
-from ringbuf.errors import RingbrokerError, name_of
+from ringbuf.errors import Code, RingbrokerError, name_of
 
 log = logging.getLogger("broker.reloads")
+
+
+_REFUSED = {"error": "BROKER_LOST: the broker is stopping, and loads nothing more", "code": Code.BROKER_LOST}
 
 
 class Reloads:
@@ -34,6 +37,7 @@ class Reloads:
         self.last: dict[str, Any] | None = None
         """What became of the last, for `broker status`."""
         self._is_running = False
+        self._is_stopping = False
         self._load = load
         self._loop = loop
         self._notifier = notifier
@@ -49,6 +53,9 @@ class Reloads:
 
     def ask_for(self, peer: AdminPeer) -> None:
         """Want one, and tell `peer` what came of it."""
+        if self._is_stopping:
+            peer.answer(_REFUSED)
+            return
         peer.patience_ns = None
         self._next_askers.append(peer)
         self.ask("command")
@@ -63,12 +70,19 @@ class Reloads:
         except RingbrokerError as error:
             self.failed(error)
 
+    def stop(self) -> None:
+        """The broker ends: whoever asked, or asks from now on, is refused."""
+        self._is_stopping = True
+        self._askers += self._next_askers
+        self._next_askers = []
+        self._tell(_REFUSED)
+
     def succeeded(self, generation: int) -> None:
         """A new generation serves; it was not asked for where it replaces one that lost its loader."""
         if not self._is_running:
             return
         self._notifier.ready()
-        self._tell({"generation": generation})
+        self._end({"generation": generation})
 
     def failed(self, error: RingbrokerError) -> None:
         """What served goes on; the generation that failed was not asked for where it was to replace another."""
@@ -78,12 +92,15 @@ class Reloads:
         if not self._is_running:
             return
         self._notifier.ready(f"the last reload failed: {error}")
-        self._tell({"error": str(error), "code": error.code})
+        self._end({"error": str(error), "code": error.code})
 
-    def _tell(self, outcome: dict[str, Any]) -> None:
+    def _end(self, outcome: dict[str, Any]) -> None:
         self._is_running = False
         when = datetime.fromtimestamp(self._unix_s(), UTC)
         self.last = {**outcome, "time": when.isoformat(timespec="seconds")}
+        self._tell(outcome)
+
+    def _tell(self, outcome: dict[str, Any]) -> None:
         askers, self._askers = self._askers, []
         for peer in askers:
             peer.answer(outcome)

@@ -307,6 +307,7 @@ class Supervisor:
         for loading in [generation for generation in self.others if not generation.is_retiring]:
             self.others.remove(loading)
             loading.kill()
+        self.reloads.stop()
 
     def _tick(self, now: int) -> None:
         self.roster.expire(now)

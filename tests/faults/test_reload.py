@@ -103,12 +103,18 @@ def test_sigterm_while_one_loads(tmp_path):
     with serving(tmp_path) as served:
         with Bystander(served.broker.socket_path) as bystander:
             served.write(3)
-            served.broker.process.send_signal(signal.SIGHUP)
+            answers = []
+            asking = threading.Thread(target=lambda: answers.append(served.reload()))
+            asking.start()
             until(lambda: served.broker.status()["is_loading"])
             served.broker.process.send_signal(signal.SIGTERM)
             until(lambda: served.broker.status()["is_draining"])
             assert not served.broker.status()["is_loading"]
+            asking.join(START_TIMEOUT_S)
             served.broker.process.send_signal(signal.SIGHUP)  # too late
+            answers.append(served.reload())
+            assert [exit_code for exit_code, _ in answers] == [1, 1]
+            assert all("BROKER_LOST: the broker is stopping" in printed for _, printed in answers)
             bystander.wait_for_more(500)
             assert set(bystander.factors) == {2}
             assert served.broker.status()["generation"] == 1
