@@ -163,7 +163,7 @@ class Generation:
         self.loaded: list[Loaded] = []
         self.workers: list[Worker] = []
         self.past = Stats()
-        """What the workers that are gone counted."""
+        """What the workers that are gone counted, and how many they are."""
         self.is_ready = False
         self.is_retiring = False
         self.is_orphaned = False
@@ -362,6 +362,7 @@ class Generation:
 
     def _lose_worker(self, worker: Worker) -> None:
         worker.kill()  # where only its channel is gone: its sessions' memory is for another
+        self._count_lost(worker)
         self._bury(worker)
         self._events.worker_lost(worker)
         if self.is_retiring or (self.is_ready and self.is_orphaned):
@@ -381,6 +382,13 @@ class Generation:
             self._fork(worker.pool, worker.index)
         else:
             self._restarts.append((self._clock_ns() + wait_ns, worker.pool, worker.index))
+
+    def _count_lost(self, worker: Worker) -> None:
+        """Count it, unless it was sent away and has ended as it should: while it ran nothing."""
+        if worker.ended_for == Code.EXECUTION_TIMEOUT:
+            self.past.hung_workers[worker.pool.name] += 1
+        elif not self.is_retiring or worker.stats.page[BUSY_SINCE_NS]:
+            self.past.lost_workers[worker.pool.name] += 1
 
     def _bury(self, worker: Worker) -> None:
         self.workers.remove(worker)

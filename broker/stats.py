@@ -7,6 +7,7 @@ it steers anything but the detection of a worker that hangs.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -67,11 +68,17 @@ def page_bytes(models: int) -> int:
 
 
 class Stats:
-    """A page of counters. `page` is 64-bit numbers, indexed by the names above."""
+    """A page of counters. `page` is 64-bit numbers, indexed by the names above. Workers that are gone are counted
+    beside it by the supervisor, by pool.
+    """
 
     def __init__(self, models: int = 0, memory: memoryview | None = None) -> None:
         """Count into `memory` (`page_bytes(models)` long, shared with whoever made it), or into memory of its own."""
         self.page = (memory or memoryview(bytearray(page_bytes(models)))).cast("Q")
+        self.lost_workers: Counter[str] = Counter()
+        """Those that ended by themselves, or by a signal of somebody else."""
+        self.hung_workers: Counter[str] = Counter()
+        """Those that the broker ended because they hung."""
 
     def count_error(self, code: int) -> None:
         """Count an ERROR."""
@@ -96,6 +103,8 @@ class Stats:
         for index in range(REQUESTS, min(len(self.page), len(other.page))):
             if index != IN_FLIGHT:
                 self.page[index] += other.page[index]
+        self.lost_workers += other.lost_workers
+        self.hung_workers += other.hung_workers
 
     def of_model(self, model: int) -> ModelCounters:
         """What the model with number `model` did."""

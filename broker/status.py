@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from broker.generation import Generation, Worker
@@ -46,7 +47,7 @@ def status_of(supervisor: Supervisor, now_ns: int) -> dict[str, Any]:
         "generation": generation.number if generation else None,
         "is_loading": supervisor.is_loading,
         "last_reload": supervisor.reloads.last,
-        "pools": _pools(supervisor, generation, now_ns) if generation else {},
+        "pools": _pools(supervisor, generation, pages, now_ns) if generation else {},
         "models": _models(generation) if generation else {},
     }
 
@@ -55,7 +56,7 @@ def _pages(generation: Generation) -> list[Stats]:
     return [generation.past, *(worker.stats for worker in generation.workers)]
 
 
-def _pools(supervisor: Supervisor, generation: Generation, now_ns: int) -> dict[str, Any]:
+def _pools(supervisor: Supervisor, generation: Generation, pages: Sequence[Stats], now_ns: int) -> dict[str, Any]:
     def told(worker: Worker) -> dict[str, Any]:
         busy_ns = worker.stats.page[BUSY_SINCE_NS]
         return {
@@ -71,6 +72,8 @@ def _pools(supervisor: Supervisor, generation: Generation, now_ns: int) -> dict[
         pool.name: {
             "models": list(pool.models),
             "threads": pool.threads,
+            "lost_workers": sum(page.lost_workers[pool.name] for page in pages),
+            "hung_workers": sum(page.hung_workers[pool.name] for page in pages),
             "workers": [told(worker) for worker in generation.workers if worker.pool.name == pool.name],
         }
         for pool in generation.pools

@@ -53,6 +53,9 @@ def _reload(reload: Told) -> str:
 def _pool(name: str, pool: Told) -> Iterator[str]:
     workers, threads = _count(len(pool["workers"]), "worker"), _count(pool["threads"], "thread")
     yield f"pool {name}: {workers}, {threads} each; {', '.join(pool['models'])}"
+    if pool["lost_workers"] or pool["hung_workers"]:
+        lost, hung = _count(pool["lost_workers"], "worker"), pool["hung_workers"]
+        yield f"  {lost} lost, {hung} hung and ended, since the broker started"
     for worker in pool["workers"]:
         busy = f", busy for {worker['busy_s']} s" if worker["busy_s"] else ""
         state = "" if worker["is_serving"] else ", not serving yet"

@@ -6,9 +6,10 @@ from contextlib import suppress
 
 import pytest
 
+from broker import admin
 from tests.conftest import running_broker
 from tests.faults import leaks
-from tests.faults.conftest import models
+from tests.faults.conftest import are_serving, models
 from tests.faults.load import Load
 from tests.faults.signals import kill, worker_of
 from tests.faults.traps import WAITS, Trap, served
@@ -142,6 +143,36 @@ def test_a_client_that_dies_with_its_worker_is_forgotten():
         assert broker.stop() == 0
 
 
+def test_workers_that_are_lost_are_counted():
+    """Also those of a generation that is gone; workers that were sent away are not lost."""
+    with running_broker(*models("twice"), "--workers", "2") as broker:
+
+        def told(name):
+            return broker.status()["pools"]["default"][name]
+
+        for number in range(1, 3):
+            kill(broker.worker_pids[0])
+            until(lambda number=number: told("lost_workers") == number)
+            until(lambda: are_serving(broker))
+            admin.ask(broker.socket_path, "reload", timeout_s=60)
+            until(lambda: len(leaks.processes(broker)) == 4)  # the former generation is gone
+        assert (told("lost_workers"), told("hung_workers")) == (2, 0)
+        assert broker.stop() == 0
+
+
+def test_a_worker_that_was_sent_away_is_lost_where_it_ran_something(tmp_path):
+    trap = Trap(tmp_path)
+    trap.set()
+    with running_broker(*served("waiting", trap)) as broker, Client(broker.socket_path) as client:
+        ring = client.peer.open("waiting")
+        ring.write(0, WAITS)
+        client.peer.send(ring.infer(1))
+        trap.wait_for(1)
+        assert admin.ask(broker.socket_path, "reload", timeout_s=60) == {"generation": 2}
+        kill(trap.pids[0])
+        until(lambda: broker.status()["pools"]["default"]["lost_workers"] == 1)
+
+
 def test_the_worker_that_replaces_another_is_there_soon(pair, steady):
     """Not asserted, but told with -s: how long a client waits for its next answer."""
     waits = []
@@ -213,6 +244,8 @@ def test_a_worker_that_hangs_is_ended_and_its_clients_told():
         load.check()
         assert load.lost == 0
         assert "a worker hangs" in broker.log
+        told = broker.status()["pools"]
+        assert [(pool["hung_workers"], pool["lost_workers"]) for pool in told.values()] == [(1, 0), (0, 0)]
 
 
 # --- pools ---

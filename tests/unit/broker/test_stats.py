@@ -44,3 +44,14 @@ def test_a_model_that_was_not_asked_yet_has_means_too():
     told = ModelCounters().as_dict()
     assert set(told.pop("copied").values()) == {0}
     assert set(told.values()) == {0}
+
+
+def test_workers_that_are_gone_are_counted_by_pool_also_after_their_generation():
+    supervisor = Stats()
+    for lost, hung in (("fast", "slow"), ("fast", "fast")):
+        past = Stats(models=2)
+        past.lost_workers[lost] += 1
+        past.hung_workers[hung] += 1
+        supervisor.absorb(past)
+    assert supervisor.lost_workers == {"fast": 2}
+    assert supervisor.hung_workers == {"slow": 1, "fast": 1}

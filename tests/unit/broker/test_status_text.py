@@ -27,6 +27,8 @@ STATUS = {
         "fast": {
             "models": ["m"],
             "threads": 2,
+            "lost_workers": 3,
+            "hung_workers": 1,
             "workers": [
                 {"pid": 8, "index": 0, "is_serving": True, "sessions": 1, "in_flight": 1, "busy_s": 0.5},
                 {"pid": 9, "index": 1, "is_serving": False, "sessions": 0, "in_flight": 0, "busy_s": 0.0},
@@ -57,6 +59,7 @@ requests  1001 in all; errors: 1 DEADLINE_EXCEEDED
 reload    generation 2 serves since 12:00
 
 pool fast: 2 workers, 2 threads each; m
+  3 workers lost, 1 hung and ended, since the broker started
   worker 0  process 8: 1 session, 1 in flight, busy for 0.5 s
   worker 1  process 9: 0 sessions, 0 in flight, not serving yet
 
@@ -80,3 +83,8 @@ model m: 1000 results; models/m/1/model.pt2
 )
 def test_states(change, line):
     assert any(each.startswith(line) for each in status_text.as_lines({**STATUS, **change}))
+
+
+def test_nothing_is_said_of_workers_where_none_was_lost():
+    fast = {**STATUS["pools"]["fast"], "lost_workers": 0, "hung_workers": 0}
+    assert "lost" not in "\n".join(status_text.as_lines({**STATUS, "pools": {"fast": fast}}))
