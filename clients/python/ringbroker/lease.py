@@ -33,12 +33,14 @@ class Lease:
     lost, the rows and what is in them stay. Made by `Model.acquire`.
     """
 
-    __slots__ = ("_busy", "_call", "_form", "_is_released", "_link", "_may_repost", "_ring", "_rows")
+    __slots__ = ("_busy", "_call", "_count", "_form", "_is_released", "_link", "_may_repost", "_ring", "_rows", "_slot")
 
     def __init__(self, ring: RingOf, rows: Rows, may_repost: bool) -> None:
         self._ring = ring
         self._link = ring.link
         self._rows = rows
+        self._slot = rows.slot
+        self._count = rows.count
         self._form = rows.full
         self._may_repost = may_repost
         self._call = Call()
@@ -50,12 +52,12 @@ class Lease:
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return self._rows.count
+        return self._count
 
     @property
     def slot(self) -> int:
         """The first of them."""
-        return self._rows.slot
+        return self._slot
 
     @property
     def signature(self) -> messages.Signature:
@@ -253,7 +255,7 @@ class Lease:
         self._call.is_abandoned = False
         self._call.late = None
         if self._is_released:
-            self._ring.give_back(self._rows.slot, self._rows.count)
+            self._free()
             return
         if self._busy.locked():
             self._busy.release()
@@ -263,4 +265,9 @@ class Lease:
     def _return_rows(self) -> None:
         """Free the rows of a released lease, once; not while a request is in flight."""
         if self._busy.acquire(False):
-            self._ring.give_back(self._rows.slot, self._rows.count)
+            self._free()
+
+    def _free(self) -> None:
+        """Give the rows back, and keep nothing of the memory."""
+        self._ring.give_back(self._slot, self._count)
+        del self._form, self._rows

@@ -70,7 +70,9 @@ class Model(Facts):
                 taken = self._wait(taken, ring.link, rows, deadline_ns)
             if taken is not None:
                 ring, slot = taken
-                return Lease(ring, ring.rows(slot, rows), self._request.may_repost(ring.info))
+                prepared = ring.rows(slot, rows)
+                if prepared is not None:
+                    return Lease(ring, prepared, self._request.may_repost(ring.info))
 
     def __call__(
         self, *arrays: npt.ArrayLike, timeout: float | None = None, **named: npt.ArrayLike

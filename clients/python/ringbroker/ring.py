@@ -28,11 +28,12 @@ L = TypeVar("L")
 class Ring(Generic[L]):
     """The slots of one model in one session; `link` is what keeps that session connected, `rings` are the model's.
 
-    `ended` says why it cannot be used any more, and stays. `load` counts the rows that are leased.
+    `ended` says why it cannot be used any more, and stays. `load` counts the rows that are leased. A ring that has
+    ended holds no memory; its leases do.
     """
 
     __slots__ = (
-        "_allocator", "_kept", "_rings", "ended", "info", "link", "load", "lock", "planes", "signature",
+        "_allocator", "_buffer", "_kept", "_rings", "ended", "info", "link", "load", "lock", "planes", "signature",
     )  # fmt: skip
 
     def __init__(
@@ -41,11 +42,12 @@ class Ring(Generic[L]):
         self.link = link
         self.info = info
         self.signature = signature
-        self.planes = RingPlanes(info, buffer, signature)
+        self.planes = RingPlanes(info, signature)
         self.ended: Error | None = None
         self.load = 0
         self.lock = rings.lock
         self._rings = rings
+        self._buffer: memoryview | None = buffer
         self._allocator = SlotAllocator(info.slots)
         self._kept: dict[tuple[int, int], Rows] = {}
 
@@ -66,13 +68,16 @@ class Ring(Generic[L]):
             if self._rings.waiting:
                 self._rings.grant()
 
-    def rows(self, slot: int, count: int) -> Rows:
-        """What is prepared for these rows."""
+    def rows(self, slot: int, count: int) -> Rows | None:
+        """What is prepared for these rows; None where the ring has ended meanwhile."""
         kept = self._kept.get((slot, count))
-        if kept is None:
+        buffer = self._buffer
+        if kept is None and buffer is not None:
             if len(self._kept) >= KEPT_ROWS:
                 self._kept.clear()
-            kept = self._kept[slot, count] = Rows(self.planes, slot, count)
+            kept = self._kept[slot, count] = Rows(self.planes, buffer, slot, count)
+            if self._buffer is None:  # as `end` says before it clears them
+                self._kept.clear()
         return kept
 
     def end(self, error: Error) -> None:
@@ -81,6 +86,8 @@ class Ring(Generic[L]):
             if self.ended is None:
                 self.ended = error
                 self._rings.tell(error)
+        self._buffer = None
+        self._kept.clear()
 
     def samples_of(self, dims: Mapping[str, int]) -> dict[str, Sample]:
         """The shape of one row of each input with these sizes of its dynamic dims; the others at the ring's maximum.

@@ -46,15 +46,14 @@ class Frames:
 
 
 class RingPlanes:
-    """A ring's checked planes, the memory they lie in, and what the signature calls their dims."""
+    """A ring's checked planes, and what the signature calls their dims."""
 
-    __slots__ = ("_in_dims", "_out_dims", "buffer", "inputs", "number", "open_axes", "outputs")
+    __slots__ = ("_in_dims", "_out_dims", "inputs", "number", "open_axes", "outputs")
 
-    def __init__(self, ring: messages.Ring, buffer: memoryview, signature: Signature) -> None:
+    def __init__(self, ring: messages.Ring, signature: Signature) -> None:
         self.number = ring.ring
         self.inputs: tuple[Plane, ...] = tuple(plane for plane in ring.planes if plane.direction == "in")
         self.outputs: tuple[Plane, ...] = tuple(plane for plane in ring.planes if plane.direction == "out")
-        self.buffer = buffer
         self._in_dims = [sample_of(tensor) for tensor in signature.inputs]
         self._out_dims = [sample_of(tensor) for tensor in signature.outputs]
         of_inputs = {dim for dims in self._in_dims for dim in dims}
@@ -87,24 +86,31 @@ class Form:
 
     __slots__ = ("expected", "frames", "inputs", "outputs")
 
-    def __init__(self, planes: RingPlanes, slot: int, rows: int, samples: Mapping[str, Sample]) -> None:
+    def __init__(
+        self, planes: RingPlanes, buffer: memoryview, slot: int, rows: int, samples: Mapping[str, Sample]
+    ) -> None:
         out_samples = planes.output_samples(samples)
-        self.inputs: Arrays = _view(planes.inputs, planes.buffer, slot, rows, samples)
-        self.outputs: Arrays = _view(planes.outputs, planes.buffer, slot, rows, out_samples)
+        self.inputs: Arrays = _view(planes.inputs, buffer, slot, rows, samples)
+        self.outputs: Arrays = _view(planes.outputs, buffer, slot, rows, out_samples)
         self.expected: Descriptors = descriptors_of(planes.outputs, slot, rows, out_samples)
         self.frames = Frames(planes.number, slot, rows, descriptors_of(planes.inputs, slot, rows, samples))
 
 
 class Rows:
-    """Adjacent rows of every plane; `full` is the form of a request in which no dim is shorter than the ring's."""
+    """Adjacent rows of every plane; `full` is the form of a request in which no dim is shorter than the ring's.
 
-    __slots__ = ("_planes", "count", "full", "slot")
+    They hold the ring's memory, and so does nothing else but the ring until its end: it is unmapped with the last
+    lease's rows, or the last view of them.
+    """
 
-    def __init__(self, planes: RingPlanes, slot: int, count: int) -> None:
+    __slots__ = ("_buffer", "_planes", "count", "full", "slot")
+
+    def __init__(self, planes: RingPlanes, buffer: memoryview, slot: int, count: int) -> None:
         self.slot = slot
         self.count = count
-        self.full = Form(planes, slot, count, {})
+        self.full = Form(planes, buffer, slot, count, {})
         self._planes = planes
+        self._buffer = buffer
 
     def shape(self, samples: Mapping[str, Sample]) -> Form:
         """The form of a request with other shapes of one row of these inputs; raises RingError (WRONG_DIM) for what
@@ -117,7 +123,7 @@ class Rows:
                 given = samples[plane.name]
                 text = f"a row of {plane.name!r} is at most {plane.sample}, at least 1 in every dim, not {given}"
                 raise error_of(Code.WRONG_DIM, text, f"inputs[{index}].shape")
-        return Form(self._planes, self.slot, self.count, samples)
+        return Form(self._planes, self._buffer, self.slot, self.count, samples)
 
     def view_outputs(self, outputs: Descriptors, form: Form) -> Arrays | None:
         """Views of the outputs that a RESULT describes; None where it describes what a request of this form cannot
@@ -134,7 +140,7 @@ class Rows:
             if not is_within(shape[1:], most[1:], axes):
                 return None
             samples[plane.name] = shape[1:]
-        return _view(planes, self._planes.buffer, self.slot, self.count, samples)
+        return _view(planes, self._buffer, self.slot, self.count, samples)
 
 
 def _view(planes: tuple[Plane, ...], buffer: memoryview, slot: int, rows: int, samples: Mapping[str, Sample]) -> Arrays:

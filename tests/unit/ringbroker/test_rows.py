@@ -35,7 +35,7 @@ def test_frames_are_the_codecs(rows, number):
 
 @pytest.fixture
 def rows():
-    return Rows(RingPlanes(RING, memoryview(bytearray(16384)), SIGNATURE), 2, 3)
+    return Rows(RingPlanes(RING, SIGNATURE), memoryview(bytearray(16384)), 2, 3)
 
 
 def test_views_and_descriptors(rows):
@@ -77,7 +77,7 @@ def test_open_dims_before_others_are_packed():
         Plane("boxes", "out", "I64", (3, 2), 8192, 48, 0, "cpu"),
     )
     buffer = memoryview(bytearray(16384))
-    rows = Rows(RingPlanes(replace(RING, planes=planes), buffer, signature), 1, 2)
+    rows = Rows(RingPlanes(replace(RING, planes=planes), signature), buffer, 1, 2)
     np.frombuffer(buffer, np.int64, offset=8192 + 48)[:12] = np.arange(12)
     offset = 8192 + 48
     for n, expected in ((0, [[], []]), (1, [[[0, 1]], [[6, 7]]]), (2, [[[0, 1], [2, 3]], [[6, 7], [8, 9]]])):
@@ -111,7 +111,7 @@ def test_an_output_has_the_size_of_its_inputs_dim():
         (Tensor("a", "I8", ("batch", "n"), 0),), (Tensor("y", "I8", ("batch", 2, "n"), 0),), {"n": None}
     )
     planes = (Plane("a", "in", "I8", (6,), 4096, 6, 0, "cpu"), Plane("y", "out", "I8", (2, 6), 8192, 12, 0, "cpu"))
-    rows = Rows(RingPlanes(replace(RING, planes=planes), memoryview(bytearray(16384)), signature), 0, 1)
+    rows = Rows(RingPlanes(replace(RING, planes=planes), signature), memoryview(bytearray(16384)), 0, 1)
     form = rows.shape({"a": (4,)})
     assert form.expected == ((8192, (1, 2, 4), "I8"),)
     assert form.outputs["y"].shape == (1, 2, 4)

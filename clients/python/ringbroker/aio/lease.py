@@ -30,6 +30,8 @@ class Lease:
         self._ring = ring
         self._link = ring.link
         self._rows = rows
+        self._slot = rows.slot
+        self._count = rows.count
         self._form = rows.full
         self._may_repost = may_repost
         self._is_busy = False
@@ -38,12 +40,12 @@ class Lease:
     @property
     def rows(self) -> int:
         """How many rows there are."""
-        return self._rows.count
+        return self._count
 
     @property
     def slot(self) -> int:
         """The first of them."""
-        return self._rows.slot
+        return self._slot
 
     @property
     def signature(self) -> messages.Signature:
@@ -89,6 +91,7 @@ class Lease:
         if version is not None or trace is not None:
             frame = rare_frame(frame, version, trace)
         call = Call()
+        result: Result | None = None
         sent = 0
         self._is_busy = True
         try:
@@ -102,12 +105,13 @@ class Lease:
                 if answer is not None:
                     break
                 connection = self._link.connection
+            if answer is not None:
+                result = result_of(answer, form, self._rows)
         finally:
             if call.late is None:
                 self._settle(None)
         if answer is None:
             raise error_of(Code.TIMEOUT, "the broker has not answered in time")
-        result = result_of(answer, form, self._rows)
         if result is None:
             raise self._failure(answer, connection)
         return result
@@ -122,7 +126,7 @@ class Lease:
             raise self._refusal()
         self._is_released = True
         if not self._is_busy:
-            self._ring.give_back(self._rows.slot, self._rows.count)
+            self._free()
 
     async def __aenter__(self) -> Lease:
         return self
@@ -190,4 +194,9 @@ class Lease:
         """The request is over: the rows are ours again, or free."""
         self._is_busy = False
         if self._is_released:
-            self._ring.give_back(self._rows.slot, self._rows.count)
+            self._free()
+
+    def _free(self) -> None:
+        """Give the rows back, and keep nothing of the memory."""
+        self._ring.give_back(self._slot, self._count)
+        del self._form, self._rows

@@ -123,7 +123,9 @@ class Model(Facts):
                 taken = await self._wait(taken, rows, deadline_ns)
             if taken is not None:
                 ring, slot = taken
-                return Lease(ring, ring.rows(slot, rows), self._request.may_repost(ring.info))
+                prepared = ring.rows(slot, rows)
+                if prepared is not None:
+                    return Lease(ring, prepared, self._request.may_repost(ring.info))
 
     async def _live_ring(self, deadline_ns: int | None) -> RingOf:
         """The ring with the fewest rows taken, connected and open."""
