@@ -36,7 +36,7 @@ from broker.control import (
     channel_pair,
 )
 from broker.loop import TICK_NS
-from broker.stats import ALIVE_NS, BUSY_SINCE_NS, Stats, page_bytes
+from broker.stats import ALIVE_NS, BUSY_MODEL, BUSY_SINCE_NS, Stats, page_bytes
 from ringbuf.errors import Code, RingbrokerError
 
 log = logging.getLogger("broker.generation")
@@ -75,6 +75,8 @@ class Worker:
         self.pid: int | None = None
         self.ended_for: int | None = None
         """The code that its requests end in, where we ended it."""
+        self.how: str | None = None
+        """How its process ended, in the loader's words."""
         self._pidfd: int | None = None
 
     def take_pid(self, pid: int) -> None:
@@ -173,6 +175,7 @@ class Generation:
         self._loading: str | None = None
         self._failure: RingbrokerError | None = None
         self._next_worker = 0
+        self._untold: dict[int, dict[str, Any]] = {}  # workers whose loss is logged when the loader says how they ended
         self._buried: list[int] = []  # processes of lost workers: those that the loader does not reap are ours to reap
         self._restarts: list[tuple[int, PoolConfig, int]] = []  # when, and which
         self._backoff_ns: dict[tuple[str, int], int] = {}
@@ -287,11 +290,10 @@ class Generation:
                             worker.began_ns = self._clock_ns()
                             worker.take_pid(pid)
                 case Exited(number, how):
-                    log.log(
-                        logging.INFO if self.is_retiring else logging.WARNING,
-                        "a worker's process is gone",
-                        extra={"worker": number, "generation": self.number, "how": how},
-                    )
+                    self._tell_loss(number, how)
+                    for worker in self.workers:
+                        if worker.number == number:
+                            worker.how = how
         if not self._channel.is_open:
             self._lose_loader()
 
@@ -320,6 +322,8 @@ class Generation:
                     worker.take_pid(pid)
                     worker.is_serving = True
                     worker.stats.page[ALIVE_NS] = self._clock_ns()
+                    if self.is_ready:
+                        log.info("a worker serves", extra=self._told(worker))
                     self._backoff_ns.pop((worker.pool.name, worker.index), None)
                     self._check_ready()
                     self._events.packet(worker, packet)
@@ -362,7 +366,8 @@ class Generation:
 
     def _lose_worker(self, worker: Worker) -> None:
         worker.kill()  # where only its channel is gone: its sessions' memory is for another
-        self._count_lost(worker)
+        if self.is_ready:
+            self._note_loss(worker)
         self._bury(worker)
         self._events.worker_lost(worker)
         if self.is_retiring or (self.is_ready and self.is_orphaned):
@@ -377,18 +382,28 @@ class Generation:
             wait_ns = self._backoff_ns[place] = min(
                 max(2 * self._backoff_ns.get(place, 0), _LEAST_BACKOFF_NS), _MOST_BACKOFF_NS
             )
-        log.warning("a worker was lost", extra=self._told(worker) | {"next_in_ms": wait_ns // 10**6})
         if wait_ns == 0:
             self._fork(worker.pool, worker.index)
         else:
+            next_one = {"pool": worker.pool.name, "index": worker.index, "next_in_ms": wait_ns // 10**6}
+            log.warning("the next worker is forked later", extra=next_one)
             self._restarts.append((self._clock_ns() + wait_ns, worker.pool, worker.index))
 
-    def _count_lost(self, worker: Worker) -> None:
-        """Count it, unless it was sent away and has ended as it should: while it ran nothing."""
+    def _note_loss(self, worker: Worker) -> None:
+        """Count and log it, unless it was sent away and has ended as it should: while it ran nothing."""
         if worker.ended_for == Code.EXECUTION_TIMEOUT:
             self.past.hung_workers[worker.pool.name] += 1
         elif not self.is_retiring or worker.stats.page[BUSY_SINCE_NS]:
             self.past.lost_workers[worker.pool.name] += 1
+        else:
+            return
+        self._untold[worker.number] = self._told(worker)
+        if worker.how is not None or worker.pid is None or not self._channel.is_open:  # it says no more
+            self._tell_loss(worker.number, worker.how)
+
+    def _tell_loss(self, number: int, how: str | None = None) -> None:
+        if (told := self._untold.pop(number, None)) is not None:
+            log.warning("a worker was lost", extra=told | {"how": how})
 
     def _bury(self, worker: Worker) -> None:
         self.workers.remove(worker)
@@ -403,9 +418,18 @@ class Generation:
         self._events.failed(self, error)
 
     def _close_loader(self) -> None:
+        for number in list(self._untold):
+            self._tell_loss(number)
         if self._channel.fileno() >= 0:
             self._watcher.unwatch(self._channel.fileno())
             self._channel.close()
 
     def _told(self, worker: Worker) -> dict[str, Any]:
-        return {"worker": worker.number, "pid": worker.pid, "pool": worker.pool.name, "generation": self.number}
+        """What the log says of it: who it is, and which model it runs, or ran when it died."""
+        told = {"worker": worker.number, "pid": worker.pid, "pool": worker.pool.name, "index": worker.index}
+        told["generation"] = self.number
+        page = worker.stats.page
+        if page[BUSY_SINCE_NS] and page[BUSY_MODEL] < len(self.loaded):  # a model may write anywhere before it crashes
+            ran = self.loaded[page[BUSY_MODEL]]
+            told |= {"model": ran.model, "version": ran.version}
+        return told

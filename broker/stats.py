@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from broker.engine.models import Model
 
 # The first numbers of a page
-BUSY_SINCE_NS, ALIVE_NS, REQUESTS, IN_FLIGHT, SESSIONS, DROPPED_REQUESTS = range(6)
-"""When the batch that runs was started, 0 while none runs; when the loop last turned, to a second, or a batch ended;
-sums.
+BUSY_SINCE_NS, BUSY_MODEL, ALIVE_NS, REQUESTS, IN_FLIGHT, SESSIONS, DROPPED_REQUESTS = range(7)
+"""When the batch that runs was started, 0 while none runs; the number of its model, or of the last one's; when the loop
+last turned, to a second, or a batch ended; sums.
 """
 
 _CODES = {int(code): DROPPED_REQUESTS + 1 + index for index, code in enumerate(Code)}

@@ -20,7 +20,7 @@ from broker.engine.models import inference_mode
 from broker.engine.plan import OutputError
 from broker.execution import Outcome, execute
 from broker.loop import Loop
-from broker.stats import ALIVE_NS, BUSY_SINCE_NS, Stats
+from broker.stats import ALIVE_NS, BUSY_MODEL, BUSY_SINCE_NS, Stats
 from ringbuf.errors import Code, RingbrokerError
 
 log = logging.getLogger("broker.worker")
@@ -67,6 +67,7 @@ class Worker:
     def _run(self, batch: Batch) -> None:
         """Run one batch and answer its requests; one that fails with several in it is run again, one by one."""
         ring, model, page = batch.ring, batch.model, self._page
+        page[BUSY_MODEL] = model.number  # for the log, if this is its end (20 ns)
         page[BUSY_SINCE_NS] = started_ns = self._clock_ns()
         try:
             if batch.rows == 1 and batch.form is None and not batch.gathered:  # the usual one, without a call more

@@ -10,6 +10,7 @@ from broker.config import ServeConfig
 from broker.engine.config import ModelConfig
 from broker.generation import Generation
 from broker.loop import Loop
+from broker.stats import BUSY_MODEL, BUSY_SINCE_NS
 from ringbuf.errors import Code
 from tests.faults import strays, traps
 from tests.faults.signals import is_alive, kill
@@ -83,6 +84,19 @@ def test_a_worker_that_loads_for_itself_takes_its_time(tmp_path):
         turn_until(host, generation, lambda: host.told)
         assert host.told == ["ready"]
         assert [worker.pid for worker in generation.workers] == trap.pids
+
+
+def test_a_model_that_writes_over_its_workers_page_and_crashes(tmp_path):
+    """What the log says of it is wrong, and nothing else is."""
+    Trap(tmp_path).release()
+    with begun(strays.unforkable, tmp_path) as (host, generation):
+        turn_until(host, generation, lambda: host.told)
+        (worker,) = generation.workers
+        worker.stats.page[BUSY_SINCE_NS] = worker.stats.page[BUSY_MODEL] = 2**64 - 1
+        pid = worker.pid
+        kill(pid)
+        turn_until(host, generation, lambda: host.told == ["ready", pid])
+        turn_until(host, generation, lambda: [each.is_serving for each in generation.workers] == [True])
 
 
 def test_a_model_that_hangs_while_it_is_loaded(tmp_path):

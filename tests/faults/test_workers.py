@@ -84,16 +84,30 @@ def test_a_worker_that_answers_is_killed(pair, steady):
         assert ring.read(0, 1) == (42.0,)
 
 
-@pytest.mark.parametrize("value", [1.0, 2.0, 3.0], ids=["segfault", "abort", "exit"])
-def test_a_model_that_ends_its_process(pair, steady, value):
+@pytest.mark.parametrize(
+    ("value", "how"),
+    [(1.0, "was ended by SIGSEGV"), (2.0, "was ended by SIGABRT"), (3.0, "exited with 3")],
+    ids=["segfault", "abort", "exit"],
+)
+def test_a_model_that_ends_its_process(pair, steady, value, how):
+    """One line of the log says which model, and how, and one that another worker serves."""
     with Client(pair.socket_path) as client:
         ring = client.peer.open("fatal")
         ring.write(0, value)
+        pid = worker_of(pair, client)
         client.peer.send(ring.infer(1))
         assert client.is_lost()
+        until(lambda: "a worker was lost" in "".join(lines_about(pair, pid)))
+        (line,) = [line for line in lines_about(pair, pid) if "a worker serves" not in line]
+        assert line.endswith(f'model=fatal version=1 how="{how}"')
         assert client.resume()["rings"] == [[ring.number, 0]]
         ring.write(0, 0.0)
         assert client.peer.ask(*ring.infer(2))[0] == 69
+        assert "a worker serves" in "".join(lines_about(pair, worker_of(pair, client)))
+
+
+def lines_about(broker, pid):
+    return [line for line in broker.log.splitlines() if f" pid={pid} " in line]
 
 
 def test_workers_that_are_killed_before_they_serve(tmp_path):
@@ -171,6 +185,7 @@ def test_a_worker_that_was_sent_away_is_lost_where_it_ran_something(tmp_path):
         assert admin.ask(broker.socket_path, "reload", timeout_s=60) == {"generation": 2}
         kill(trap.pids[0])
         until(lambda: broker.status()["pools"]["default"]["lost_workers"] == 1)
+        assert "model=waiting" in lines_about(broker, trap.pids[0])[-1]
 
 
 def test_the_worker_that_replaces_another_is_there_soon(pair, steady):
@@ -243,7 +258,8 @@ def test_a_worker_that_hangs_is_ended_and_its_clients_told():
                 leaks.assert_back_to(before, broker)
         load.check()
         assert load.lost == 0
-        assert "a worker hangs" in broker.log
+        (line,) = [line for line in broker.log.splitlines() if "a worker hangs" in line]
+        assert line.endswith("model=hangs version=1")
         told = broker.status()["pools"]
         assert [(pool["hung_workers"], pool["lost_workers"]) for pool in told.values()] == [(1, 0), (0, 0)]
 
