@@ -46,7 +46,9 @@ _MOST_BACKOFF_NS = 5 * 10**9
 _FORK_AGAIN_NS = 10**9
 _WARM_UP_NS = 60 * 10**9
 _LOADER_END_S = 5.0
-_LEAST_SILENT_NS = 3 * TICK_NS  # an idle worker turns its loop once a tick, whatever the limit of a batch is
+# An idle worker turns its loop once a tick, whatever the limit of a batch is: a busy host may cost it two, but not ten
+_LEAST_SILENT_NS = 3 * TICK_NS
+_MOST_SILENT_NS = 10 * TICK_NS
 
 
 class Watcher(Protocol):
@@ -107,12 +109,12 @@ class Worker:
         return bool(poller.poll(0))
 
     def is_hanging(self, now_ns: int, limit_ns: int) -> bool:
-        """Whether its batch takes longer than `limit_ns`, or it shows no other sign of life for too long."""
+        """Whether its batch takes longer than `limit_ns`, or it is idle and its loop does not turn."""
         if not self.is_serving:
             return self.began_ns is not None and now_ns - self.began_ns > _WARM_UP_NS
         if busy_since_ns := self.stats.page[BUSY_SINCE_NS]:
             return now_ns - busy_since_ns > limit_ns
-        return now_ns - self.stats.page[ALIVE_NS] > max(limit_ns, _LEAST_SILENT_NS)
+        return now_ns - self.stats.page[ALIVE_NS] > max(min(limit_ns, _MOST_SILENT_NS), _LEAST_SILENT_NS)
 
     def kill(self, code: int | None = None) -> None:
         """End it now, if it is not gone; its requests end in `code`, or are lost."""
