@@ -182,7 +182,8 @@ class Generation:
         self._restarts: list[tuple[int, PoolConfig, int]] = []  # when, and which
         self._backoff_ns: dict[tuple[str, int], int] = {}
         self._clock_ns = clock_ns
-        self._began_ns = clock_ns()
+        self._began_ns = self._ticked_ns = clock_ns()
+        self._judge_ns = 0  # when it may be said again that a worker hangs
         self._channel, self._process = self._start(lifeline_fd)
         watcher.watch(self._channel.fileno(), self._hear_loader)
 
@@ -250,6 +251,9 @@ class Generation:
         lifeline.reap(self._buried)
         self._process.poll()  # reaps it, where it was sent away
         self._channel.flush()
+        if now_ns - self._ticked_ns > _LEAST_SILENT_NS:  # we were stopped, and they with us: they turn first
+            self._judge_ns = now_ns + _LEAST_SILENT_NS
+        self._ticked_ns = now_ns
         limit_ns = int(self.config.max_execution_s * 1e9)
         for worker in list(self.workers):
             worker.channel.flush()
@@ -258,7 +262,7 @@ class Generation:
                 if worker in self.workers:
                     self._lose_worker(worker)
                 return  # the others may be gone with it; the next tick is soon
-            if worker.ended_for is None and worker.is_hanging(now_ns, limit_ns):
+            if now_ns >= self._judge_ns and worker.ended_for is None and worker.is_hanging(now_ns, limit_ns):
                 self._end_hanging(worker)
 
     def _end_hanging(self, worker: Worker) -> None:

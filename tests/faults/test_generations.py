@@ -114,6 +114,18 @@ def test_a_model_that_hangs_while_it_is_loaded(tmp_path):
         assert not is_alive(generation.loader_pid)
 
 
+def test_a_broker_that_was_stopped_as_a_whole_lets_its_workers_turn_first(tmp_path):
+    """As by a container that is paused. Here the worker's clock stays behind, so that it is ended later."""
+    Trap(tmp_path).release()
+    with begun(strays.unforkable, tmp_path) as (host, generation):
+        turn_until(host, generation, lambda: host.told)
+        (worker,) = generation.workers
+        host.ahead_ns += HOUR_NS
+        turn(host, generation)
+        assert worker.ended_for is None
+        turn_until(host, generation, lambda: worker.ended_for == Code.EXECUTION_TIMEOUT)
+
+
 def test_a_loader_that_stays_stopped_is_ended(tmp_path):
     """When a worker is wanted of it; its generation is to be replaced then."""
     Trap(tmp_path).release()
