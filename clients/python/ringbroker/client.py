@@ -65,10 +65,11 @@ class Client:
         see `connect`; left out, the client's.
 
         Raises UnknownModel, UnknownVersion, other ModelErrors for `maxima`, ShmFull and other CapacityErrors,
-        AttachFailed, Timeout, BrokerLost, ClientClosed, BadAnswer.
+        AttachFailed, Timeout, BrokerLost, ClientClosed, BadAnswer; TypeError and ValueError for arguments that cannot
+        be sent.
         """
         reposts = self._settings.repost if repost is None else repost
-        request = OpenRequest(model, version, slots, dict(maxima or {}), reposts)
+        request = OpenRequest.of(model, version, slots, maxima, reposts)
         return Model(self, request, self._deadline(timeout))
 
     def ping(self, timeout: float | None = None) -> float:

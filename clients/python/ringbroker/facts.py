@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ringbroker import arguments
 from ringbroker.rings import Rings
 from ringbuf.wire import messages
 from ringbuf.wire.messages import Plane, Signature
@@ -13,13 +14,26 @@ from ringbuf.wire.messages import Plane, Signature
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """The arguments of `Client.open`."""
+    """The arguments of `Client.open`; `of` checks them."""
 
     model: str
     version: str | None
     slots: int
     maxima: dict[str, int]
     repost: bool
+
+    @classmethod
+    def of(
+        cls, model: str, version: str | None, slots: int, maxima: Mapping[str, int] | None, repost: bool
+    ) -> OpenRequest:
+        """Check them; raises TypeError, ValueError."""
+        return cls(
+            arguments.name("model", model),
+            None if version is None else arguments.name("version", version),
+            arguments.count("slots", slots),
+            {} if maxima is None else arguments.sizes("maxima", maxima),
+            repost,
+        )
 
     def message(self, number: int) -> messages.Open:
         """The OPEN with this id."""

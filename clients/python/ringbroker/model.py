@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy.typing as npt
 
+from ringbroker.arguments import whole
 from ringbroker.call import Call, deadline_after
 from ringbroker.errors import Error, error_of
 from ringbroker.facts import Facts, OpenRequest
@@ -59,9 +60,10 @@ class Model(Facts):
         A `timeout` of 0 only tries. Where the connection was lost, makes it again in the same time (with no `timeout`:
         in the client's), and where the ring has ended, opens another one.
 
-        Raises TooManyRows (at once), AcquireTimeout, ClientClosed, Timeout and BrokerLost for want of a broker, and
-        where a ring is opened anew what `Client.open` raises.
+        Raises TooManyRows and TypeError (at once), AcquireTimeout, ClientClosed, Timeout and BrokerLost for want of a
+        broker, and where a ring is opened anew what `Client.open` raises.
         """
+        rows = rows if type(rows) is int else whole("rows", rows)
         deadline_ns = None if timeout is None else deadline_after(timeout)
         while True:
             ring = self._live_ring(deadline_ns)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from ringbroker import arguments
 from ringbroker.errors import Error, error_of, fresh, told
 from ringbroker.planes import Array, Arrays
 from ringbroker.rows import Form, Rows
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 from ringbuf.wire.framing import LENGTH_BYTES
-
-MAX_NAME_CHARS = 128  # a longer trace is cut, so that it cannot end the session
 
 
 class Result(msgspec.Struct, frozen=True, eq=False):  # a msgspec struct is made in 44 ns, a class with slots in 103
@@ -74,8 +73,13 @@ def failure_of(answer: object, ended: Error | None) -> Error:
 
 
 def rare_frame(frame: bytearray, version: str | None, trace: str | None) -> bytearray:
-    """The frame of a request with a version or a trace: decoded, changed, encoded."""
+    """The frame of a request with a version or a trace: decoded, changed, encoded. A trace that is too long is cut.
+
+    Raises TypeError, ValueError.
+    """
+    version = None if version is None else arguments.name("version", version)
+    trace = None if trace is None else arguments.text("trace", trace)[: arguments.MAX_NAME_CHARS]
     infer = messages.decode_client(bytes(frame[LENGTH_BYTES:]))
     assert isinstance(infer, messages.Infer)
-    extra = messages.InferExtra(None if trace is None else trace[:MAX_NAME_CHARS])
+    extra = messages.InferExtra(trace)
     return bytearray(messages.encode_frame(msgspec.structs.replace(infer, version=version, extra=extra)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ringbroker.arguments import whole
 from ringbroker.errors import Error, error_of
 from ringbroker.planes import Sample, sample_of
 from ringbroker.rows import RingPlanes, Rows
@@ -92,8 +93,9 @@ class Ring(Generic[L]):
     def samples_of(self, dims: Mapping[str, int]) -> dict[str, Sample]:
         """The shape of one row of each input with these sizes of its dynamic dims; the others at the ring's maximum.
 
-        Raises ModelError UNKNOWN_DIM, MAXIMUM_TOO_LARGE.
+        Raises TypeError, and ModelError UNKNOWN_DIM, MAXIMUM_TOO_LARGE.
         """
+        dims = {dim: whole(dim, size) for dim, size in dims.items()}
         unknown = dims.keys() - {dim for tensor in self.signature.inputs for dim in sample_of(tensor)}
         if unknown:
             raise error_of(Code.UNKNOWN_DIM, f"no input has the dim {min(unknown)!r}", f"dims.{min(unknown)}")

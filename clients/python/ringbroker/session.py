@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ringbroker import arguments
 from ringbroker.errors import BrokerLost, Error, error_of
 from ringbroker.ring import Ring
 from ringbroker.settings import Settings
@@ -22,7 +23,8 @@ class Session:
     __slots__ = ("_asked_pool", "_segments", "_token", "pool", "rings")
 
     def __init__(self, settings: Settings, pool: str | None) -> None:
-        """`pool`: the one to ask for; None for any."""
+        """`pool`: the one to ask for; None for any. Raises TypeError, ValueError for what is no name."""
+        pool = None if pool is None else arguments.name("pool", pool)
         self.rings: dict[int, Ring[Any]] = {}
         self.pool = pool
         self._asked_pool = pool

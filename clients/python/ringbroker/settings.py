@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
+from ringbroker import arguments
 from ringbuf.address import default_socket_path
 
 TIMEOUT_S = 10.0  # a broker that loads its models is up in a few seconds; one that is not there is noticed soon enough
@@ -18,7 +19,7 @@ SEGMENT_KINDS: tuple[SegmentKind, ...] = ("path", "fd")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The arguments of `connect`; raises ValueError for what is none of their values."""
+    """The arguments of `connect`; raises TypeError, ValueError for what is none of their values."""
 
     path: str
     timeout: float
@@ -31,7 +32,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.segments not in SEGMENT_KINDS:
             raise ValueError(f"segments is one of {SEGMENT_KINDS}, not {self.segments!r}")
-        if self.connections < 1:
+        arguments.name("name", self.name)
+        if arguments.whole("conns", self.connections) < 1:
             raise ValueError(f"conns is 1 or more, not {self.connections}")
 
 

@@ -51,7 +51,7 @@ class Client:
     ) -> Model:
         """Open a ring of `slots` rows of a model on each connection; see `ringbroker.Client.open`."""
         reposts = self._settings.repost if repost is None else repost
-        opened = Model(self, OpenRequest(model, version, slots, dict(maxima or {}), reposts))
+        opened = Model(self, OpenRequest.of(model, version, slots, maxima, reposts))
         await opened._begin(self._deadline(timeout))
         return opened
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from ringbroker.aio.connection import Call
 from ringbroker.aio.lease import Lease
 from ringbroker.aio.link import Link, RingOf, RingsOf, held
+from ringbroker.arguments import whole
 from ringbroker.call import deadline_after
 from ringbroker.errors import Error, error_of
 from ringbroker.facts import Facts, OpenRequest
@@ -116,6 +117,7 @@ class Model(Facts):
             raise
 
     async def _lease(self, rows: int, timeout: float | None) -> Lease:
+        rows = rows if type(rows) is int else whole("rows", rows)
         deadline_ns = None if timeout is None else deadline_after(timeout)
         while True:
             taken = self._rings.take(await self._live_ring(deadline_ns), rows, Call)
