@@ -2,14 +2,16 @@
 
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ringbroker
 
+from broker import admin
 from tests.conformance.reference_models import Model
-from tests.conftest import running_broker
+from tests.conftest import START_TIMEOUT_S, running_broker
 from tests.faults.reloadable import ROW, times
 from tests.faults.wire import until
 
@@ -46,6 +48,38 @@ def test_a_slow_model_keeps_no_other_pool_waiting(tmp_path):
             gate.touch()
             thread.join(60)
         assert order == [3] * 100 + [2]
+        assert broker.stop() == 0
+
+
+def wide(width):
+    """y = the sum of x, `width` times."""
+    return Model(lambda x: x.sum(1, keepdim=True).expand(-1, width), {"x": ROW}, {"y": f"F32[batch,{width}]"})
+
+
+def test_a_model_of_another_pool_with_a_new_signature(tmp_path):
+    """Nobody has read on the first connection that its worker sends it away: that one still lists the old signature."""
+    config = tmp_path / "broker.toml"
+
+    def write(width):
+        config.write_text(
+            f"[[model]]\nname = 'm'\nfactory = '{__name__}:times'\narguments = {{ factor = 2 }}\n"
+            f"[[model]]\nname = 'wide'\nfactory = '{__name__}:wide'\narguments = {{ width = {width} }}\n"
+            "[[pool]]\nname = 'first'\nmodels = ['m']\n[[pool]]\nname = 'second'\nmodels = ['wide']\n"
+        )
+
+    write(1)
+    x = np.ones((1, 4), np.float32)
+    with running_broker("--config", str(config), folder=tmp_path) as broker:
+        with ringbroker.connect(broker.socket_path) as client, client.open("wide") as model:
+            assert model(x).tolist() == [[4]]
+            for width in (2, 3):
+                write(width)
+                assert "generation" in admin.ask(broker.socket_path, "reload", START_TIMEOUT_S)
+                answer = None
+                while answer is None:
+                    with suppress(ringbroker.SignatureChanged):
+                        answer = model(x)
+                assert answer.tolist() == [[4] * width]
         assert broker.stop() == 0
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from functools import partial
 from time import monotonic_ns
 from types import TracebackType
 from typing import Literal
@@ -19,8 +18,6 @@ from ringbroker.settings import CLIENT_NAME, TIMEOUT_S, SegmentKind, Settings, s
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 from ringbuf.wire.messages import Model as ModelInfo
-
-MAX_PAGES = 4096  # where a listing is taken for one without end (spec section 5)
 
 
 class Client:
@@ -46,7 +43,7 @@ class Client:
 
         Raises Timeout, BrokerLost, ClientClosed, BadAnswer.
         """
-        return self._list_models(self._deadline(timeout))
+        return self._links[0].list_models(self._deadline(timeout)).models
 
     def open(
         self,
@@ -119,20 +116,6 @@ class Client:
             return link
         finally:
             self._linking.release()
-
-    def _list_models(self, deadline_ns: int) -> list[ModelInfo]:
-        """All pages of LIST."""
-        models: list[ModelInfo] = []
-        page = 0
-        for _ in range(MAX_PAGES):
-            connection, answer = self._links[0].ask(partial(messages.List, page=page), messages.Models, deadline_ns)
-            models += answer.models
-            if answer.next_page is None:
-                return models
-            if answer.next_page <= page:
-                break
-            page = answer.next_page
-        raise connection.refuse("the pages of LIST have no end", "next_page")
 
     def _deadline(self, timeout: float | None) -> int:
         return deadline_after(self._settings.timeout if timeout is None else timeout)

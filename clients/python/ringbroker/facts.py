@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from ringbroker import arguments
 from ringbroker.rings import Rings
 from ringbuf.wire import messages
 from ringbuf.wire.messages import Plane, Signature
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[C]):
+    """What the broker serves, as one of its workers told it; another one may be of another generation."""
+
+    connection: C
+    models: list[messages.Model]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from ringbroker.call import Answer, Call, deadline_after
 from ringbroker.connection import Connection
 from ringbroker.dial import Tries, dial
 from ringbroker.errors import AttachFailed, BrokerLost, Error, Timeout, error_of, fresh
+from ringbroker.facts import Listing, OpenRequest
 from ringbroker.parting import part
 from ringbroker.ring import Ring
 from ringbroker.rings import Rings
@@ -28,6 +29,7 @@ from ringbuf.errors import Code
 from ringbuf.wire import messages
 
 A = TypeVar("A", bound=messages.Message)
+MAX_PAGES = 4096  # where a listing is taken for one without end (spec section 5)
 ASKS = 3  # how often something is asked that changes nothing, or is undone by the loss of the connection
 
 
@@ -87,15 +89,34 @@ class Link:
         assert lost is not None
         raise lost
 
-    def open_ring(
-        self, ask: Callable[[int], messages.Open], signature: messages.Signature, rings: RingsOf, deadline_ns: int
-    ) -> RingOf:
-        """Open one more of `rings`, of the model with that signature, and map it.
+    def list_models(self, deadline_ns: int) -> Listing[Connection]:
+        """All pages of LIST, and the connection that the last of them came from."""
+        models: list[messages.Model] = []
+        page = 0
+        for _ in range(MAX_PAGES):
+            connection, answer = self.ask(partial(messages.List, page=page), messages.Models, deadline_ns)
+            models += answer.models
+            if answer.next_page is None:
+                return Listing(connection, models)
+            if answer.next_page <= page:
+                break
+            page = answer.next_page
+        raise connection.refuse("the pages of LIST have no end", "next_page")
+
+    def open_ring(self, request: OpenRequest, listing: Listing[Connection], rings: RingsOf, deadline_ns: int) -> RingOf:
+        """Open one more of `rings`, and map it. Its model is what the connection that gives it lists, so `listing` is
+        asked for again where it is another's.
 
         Raises the broker's error, AttachFailed, Timeout, BrokerLost or BadAnswer.
         """
         for _ in range(ASKS):
-            connection, info = self.ask(ask, messages.Ring, deadline_ns, _drop)
+            if listing.connection is not self.connection:
+                listing = self.list_models(deadline_ns)
+            connection, info = self.ask(request.message, messages.Ring, deadline_ns, _drop)
+            if connection is not listing.connection:  # where the model may have another signature
+                decline(connection, info.ring)
+                continue
+            signature = request.find(listing.models)[1]
             try:
                 buffer = attach_ring(connection, info, signature, self._settings.segments)
             except AttachFailed:

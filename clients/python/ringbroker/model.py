@@ -167,9 +167,10 @@ class Model(Facts):
 
     def _open(self, index: int, deadline_ns: int) -> None:
         """Open a ring on the `index`-th connection to the pool that the model is in now."""
-        pool, signature = self._request.find(self._client._list_models(deadline_ns))
+        listing = self._client._links[0].list_models(deadline_ns)
+        pool, _ = self._request.find(listing.models)
         link = self._client._link(pool, index, deadline_ns)
-        self._rings.put(index, link.open_ring(self._request.message, signature, self._rings, deadline_ns))
+        self._rings.put(index, link.open_ring(self._request, listing, self._rings, deadline_ns))
 
     def _look(self) -> None:
         for ring in self._rings.all:

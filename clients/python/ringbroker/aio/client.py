@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from functools import partial
 from time import monotonic_ns
 from types import TracebackType
 
 from ringbroker.aio.link import Link, held
 from ringbroker.aio.model import Model
 from ringbroker.call import deadline_after
-from ringbroker.client import MAX_PAGES
 from ringbroker.errors import error_of
 from ringbroker.facts import OpenRequest
 from ringbroker.settings import CLIENT_NAME, TIMEOUT_S, SegmentKind, Settings, socket_path
@@ -38,7 +36,7 @@ class Client:
 
     async def models(self, timeout: float | None = None) -> list[ModelInfo]:
         """List what the broker serves, in all pools; see `ringbroker.Client.models`."""
-        return await self._list_models(self._deadline(timeout))
+        return (await self._links[0].list_models(self._deadline(timeout))).models
 
     async def open(
         self,
@@ -94,22 +92,6 @@ class Client:
             if self._is_closed:
                 await self.close()
             return link
-
-    async def _list_models(self, deadline_ns: int) -> list[ModelInfo]:
-        """All pages of LIST."""
-        models: list[ModelInfo] = []
-        page = 0
-        for _ in range(MAX_PAGES):
-            connection, answer = await self._links[0].ask(
-                partial(messages.List, page=page), messages.Models, deadline_ns
-            )
-            models += answer.models
-            if answer.next_page is None:
-                return models
-            if answer.next_page <= page:
-                break
-            page = answer.next_page
-        raise connection.refuse("the pages of LIST have no end", "next_page")
 
     def _deadline(self, timeout: float | None) -> int:
         return deadline_after(self._settings.timeout if timeout is None else timeout)

@@ -13,7 +13,8 @@ from ringbroker.aio.connection import Call, Connection
 from ringbroker.call import Answer, deadline_after
 from ringbroker.dial import Tries, dial
 from ringbroker.errors import AttachFailed, BrokerLost, Error, Timeout, error_of, fresh
-from ringbroker.link import ASKS
+from ringbroker.facts import Listing, OpenRequest
+from ringbroker.link import ASKS, MAX_PAGES
 from ringbroker.parting import part
 from ringbroker.ring import Ring
 from ringbroker.rings import Rings
@@ -83,15 +84,36 @@ class Link:
         assert lost is not None
         raise lost
 
+    async def list_models(self, deadline_ns: int) -> Listing[Connection]:
+        """All pages of LIST, and the connection that the last of them came from."""
+        models: list[messages.Model] = []
+        page = 0
+        for _ in range(MAX_PAGES):
+            connection, answer = await self.ask(partial(messages.List, page=page), messages.Models, deadline_ns)
+            models += answer.models
+            if answer.next_page is None:
+                return Listing(connection, models)
+            if answer.next_page <= page:
+                break
+            page = answer.next_page
+        raise connection.refuse("the pages of LIST have no end", "next_page")
+
     async def open_ring(
-        self, ask: Callable[[int], messages.Open], signature: messages.Signature, rings: RingsOf, deadline_ns: int
+        self, request: OpenRequest, listing: Listing[Connection], rings: RingsOf, deadline_ns: int
     ) -> RingOf:
-        """Open one more of `rings`, of the model with that signature, and map it.
+        """Open one more of `rings`, and map it. Its model is what the connection that gives it lists, so `listing` is
+        asked for again where it is another's.
 
         Raises the broker's error, AttachFailed, Timeout, BrokerLost or BadAnswer.
         """
         for _ in range(ASKS):
-            connection, info = await self.ask(ask, messages.Ring, deadline_ns, _drop)
+            if listing.connection is not self.connection:
+                listing = await self.list_models(deadline_ns)
+            connection, info = await self.ask(request.message, messages.Ring, deadline_ns, _drop)
+            if connection is not listing.connection:  # where the model may have another signature
+                decline(connection, info.ring)
+                continue
+            signature = request.find(listing.models)[1]
             try:
                 buffer = attach_ring(connection, info, signature, self._settings.segments)
             except AttachFailed:

@@ -158,9 +158,10 @@ class Model(Facts):
 
     async def _open(self, index: int, deadline_ns: int) -> None:
         """Open a ring on the `index`-th connection to the pool that the model is in now."""
-        pool, signature = self._request.find(await self._client._list_models(deadline_ns))
+        listing = await self._client._links[0].list_models(deadline_ns)
+        pool, _ = self._request.find(listing.models)
         link = await self._client._link(pool, index, deadline_ns)
-        self._rings.put(index, await link.open_ring(self._request.message, signature, self._rings, deadline_ns))
+        self._rings.put(index, await link.open_ring(self._request, listing, self._rings, deadline_ns))
 
     async def _wait(self, call: Call, rows: int, deadline_ns: int | None) -> Grant[Link] | None:
         """Wait in the queue; None where a ring has ended."""
