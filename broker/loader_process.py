@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 
 from broker import lifeline
 
@@ -28,11 +29,22 @@ def main() -> None:
         os.set_inheritable(fd, False)  # a command that a model runs does not get them
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, also where a whole group gets them
+    importing = threading.Thread(target=_import_gently)
+    importing.start()
+    importing.join()
     _load_and_fork(channel_fd, config_fd, lifeline_fd)
 
 
+def _import_gently() -> None:
+    """Import torch and all that needs it, which is most of a reload's work, while others serve beside it.
+
+    Only a thread of its own can be nice for a while: who is nice may not take it back, and workers are to be forked.
+    """
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+    import broker.loader  # noqa: F401
+
+
 def _load_and_fork(channel_fd: int, config_fd: int, lifeline_fd: int) -> None:
-    # torch comes with these, which takes a second: the supervisor may end meanwhile
     import msgspec
 
     from broker import log
