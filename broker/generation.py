@@ -10,7 +10,6 @@ import contextlib
 import logging
 import mmap
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -35,8 +34,8 @@ from broker.control import (
     Serving,
     channel_pair,
 )
-from broker.loop import TICK_NS
 from broker.stats import ALIVE_NS, BUSY_MODEL, BUSY_SINCE_NS, Stats, page_bytes
+from broker.worker_handle import LEAST_SILENT_NS, WorkerHandle
 from ringbuf.errors import Code, RingbrokerError
 
 log = logging.getLogger("broker.generation")
@@ -44,11 +43,7 @@ log = logging.getLogger("broker.generation")
 _LEAST_BACKOFF_NS = 10**8
 _MOST_BACKOFF_NS = 5 * 10**9
 _FORK_AGAIN_NS = 10**9
-_WARM_UP_NS = 60 * 10**9
 _LOADER_END_S = 5.0
-# An idle worker turns its loop once a tick, whatever the limit of a batch is: a busy host may cost it two, but not ten
-_LEAST_SILENT_NS = 3 * TICK_NS
-_MOST_SILENT_NS = 10 * TICK_NS
 
 
 class Watcher(Protocol):
@@ -61,77 +56,6 @@ class Watcher(Protocol):
         """Watch `fd` no more."""
 
 
-class Worker:
-    """One worker process."""
-
-    def __init__(self, number: int, pool: PoolConfig, index: int, channel: Channel, stats: Stats, now_ns: int) -> None:
-        self.number = number
-        self.pool = pool
-        self.index = index
-        """Its place in its pool, from 0."""
-        self.channel = channel
-        self.stats = stats
-        self.began_ns: int | None = now_ns
-        """When it was asked for, forked, or had loaded its models; None while it loads them."""
-        self.is_serving = False
-        self.pid: int | None = None
-        self.ended_for: int | None = None
-        """The code that its requests end in, where we ended it."""
-        self.how: str | None = None
-        """How its process ended, in the loader's words."""
-        self._pidfd: int | None = None
-
-    def take_pid(self, pid: int) -> None:
-        """Learn who it is; it tells itself, and so does its loader."""
-        if self.pid is None:
-            self.pid = pid
-            with contextlib.suppress(OSError):  # gone already, or no descriptor is left
-                self._open()
-
-    def _open(self) -> int | None:
-        """The descriptor of its process, None while nobody knows which that is; raises OSError."""
-        if self._pidfd is None and self.pid is not None:
-            self._pidfd = os.pidfd_open(self.pid)
-        return self._pidfd
-
-    def is_gone(self) -> bool:
-        """Whether its process has ended. Its channel may be open still, where that left a process of its own."""
-        try:
-            pidfd = self._open()
-        except ProcessLookupError:
-            return True
-        except OSError:  # no descriptor is left
-            return False
-        if pidfd is None:
-            return False
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        return bool(poller.poll(0))
-
-    def is_hanging(self, now_ns: int, limit_ns: int) -> bool:
-        """Whether its batch takes longer than `limit_ns`, or it is idle and its loop does not turn."""
-        if not self.is_serving:
-            return self.began_ns is not None and now_ns - self.began_ns > _WARM_UP_NS
-        if busy_since_ns := self.stats.page[BUSY_SINCE_NS]:
-            return now_ns - busy_since_ns > limit_ns
-        return now_ns - self.stats.page[ALIVE_NS] > max(min(limit_ns, _MOST_SILENT_NS), _LEAST_SILENT_NS)
-
-    def kill(self, code: int | None = None) -> None:
-        """End it now, if it is not gone; its requests end in `code`, or are lost."""
-        with contextlib.suppress(OSError):
-            if (pidfd := self._open()) is not None:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                self.ended_for = code or self.ended_for
-
-    def close(self) -> None:
-        """Let go of what we hold of it, also where somebody still knows it."""
-        self.channel.close()
-        self.stats = Stats()
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
-
-
 class Events(Protocol):
     """What a generation tells: the supervisor."""
 
@@ -141,10 +65,10 @@ class Events(Protocol):
     def failed(self, generation: Generation, error: RingbrokerError) -> None:
         """It cannot serve, and is gone."""
 
-    def worker_lost(self, worker: Worker) -> None:
+    def worker_lost(self, worker: WorkerHandle) -> None:
         """A worker is gone; another is on its way, unless it was sent away."""
 
-    def packet(self, worker: Worker, packet: Packet) -> None:
+    def packet(self, worker: WorkerHandle, packet: Packet) -> None:
         """A worker says that it serves, or something about its sessions."""
 
 
@@ -165,7 +89,7 @@ class Generation:
         self.config = config
         self.pools = config.all_pools()
         self.loaded: list[Loaded] = []
-        self.workers: list[Worker] = []
+        self.workers: list[WorkerHandle] = []
         self.past = Stats()
         """What the workers that are gone counted, and how many they are."""
         self.is_ready = False
@@ -251,8 +175,8 @@ class Generation:
         lifeline.reap(self._buried)
         self._process.poll()  # reaps it, where it was sent away
         self._channel.flush()
-        if now_ns - self._ticked_ns > _LEAST_SILENT_NS:  # we were stopped, and they with us: they turn first
-            self._judge_ns = now_ns + _LEAST_SILENT_NS
+        if now_ns - self._ticked_ns > LEAST_SILENT_NS:  # we were stopped, and they with us: they turn first
+            self._judge_ns = now_ns + LEAST_SILENT_NS
         self._ticked_ns = now_ns
         limit_ns = int(self.config.max_execution_s * 1e9)
         for worker in list(self.workers):
@@ -265,7 +189,7 @@ class Generation:
             if now_ns >= self._judge_ns and worker.ended_for is None and worker.is_hanging(now_ns, limit_ns):
                 self._end_hanging(worker)
 
-    def _end_hanging(self, worker: Worker) -> None:
+    def _end_hanging(self, worker: WorkerHandle) -> None:
         if worker.pid is not None:
             log.error("a worker hangs, and is ended", extra=self._told(worker))
             worker.kill(Code.EXECUTION_TIMEOUT)
@@ -319,7 +243,7 @@ class Generation:
         text = f"the loader {how}" + (f" while it loaded {self._loading}" if self._loading else "")
         self._fail(self._failure or RingbrokerError(Code.LOADER_DIED, text, self._loading))
 
-    def _hear_worker(self, worker: Worker) -> None:
+    def _hear_worker(self, worker: WorkerHandle) -> None:
         for packet, descriptors in worker.channel.receive():
             for fd in descriptors:  # none is ever sent this way
                 os.close(fd)
@@ -360,7 +284,7 @@ class Generation:
             log.error("no worker can be forked now", extra={"pool": pool.name, "error": error.strerror})
             self._restarts.append((self._clock_ns() + _FORK_AGAIN_NS, pool, index))
             return
-        worker = Worker(self._next_worker, pool, index, channel, stats, self._clock_ns())
+        worker = WorkerHandle(self._next_worker, pool, index, channel, stats, self._clock_ns())
         self.workers.append(worker)
         self._watcher.watch(channel.fileno(), lambda: self._hear_worker(worker))
 
@@ -370,7 +294,7 @@ class Generation:
             self.is_ready = True
             self._events.ready(self)
 
-    def _lose_worker(self, worker: Worker) -> None:
+    def _lose_worker(self, worker: WorkerHandle) -> None:
         worker.kill()  # where only its channel is gone: its sessions' memory is for another
         if self.is_ready:
             self._note_loss(worker)
@@ -395,7 +319,7 @@ class Generation:
             log.warning("the next worker is forked later", extra=next_one)
             self._restarts.append((self._clock_ns() + wait_ns, worker.pool, worker.index))
 
-    def _note_loss(self, worker: Worker) -> None:
+    def _note_loss(self, worker: WorkerHandle) -> None:
         """Count and log it, unless it was sent away and has ended as it should: while it ran nothing."""
         if worker.ended_for == Code.EXECUTION_TIMEOUT:
             self.past.hung_workers[worker.pool.name] += 1
@@ -411,7 +335,7 @@ class Generation:
         if (told := self._untold.pop(number, None)) is not None:
             log.warning("a worker was lost", extra=told | {"how": how})
 
-    def _bury(self, worker: Worker) -> None:
+    def _bury(self, worker: WorkerHandle) -> None:
         self.workers.remove(worker)
         self.past.absorb(worker.stats)
         self._watcher.unwatch(worker.channel.fileno())
@@ -430,7 +354,7 @@ class Generation:
             self._watcher.unwatch(self._channel.fileno())
             self._channel.close()
 
-    def _told(self, worker: Worker) -> dict[str, Any]:
+    def _told(self, worker: WorkerHandle) -> dict[str, Any]:
         """What the log says of it: who it is, and which model it runs, or ran when it died."""
         told = {"worker": worker.number, "pid": worker.pid, "pool": worker.pool.name, "index": worker.index}
         told["generation"] = self.number

@@ -11,11 +11,11 @@ import socket
 from collections.abc import Callable, Sequence
 
 from broker.control import Take
-from broker.generation import Worker
 from broker.handshake import Handshake
 from broker.loop import Loop
 from broker.roster import Roster, SessionRecord
 from broker.stats import Stats
+from broker.worker_handle import WorkerHandle
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.wire.messages import Hello
 
@@ -29,7 +29,7 @@ class Reception:
         loop: Loop,
         stats: Stats,
         pools: Callable[[], Sequence[str]],
-        worker_for: Callable[[str], Worker | None],
+        worker_for: Callable[[str], WorkerHandle | None],
     ) -> None:
         """`pools` names them, the usual one first; `worker_for` gives the best worker of one, if any."""
         self._roster = roster
@@ -89,7 +89,7 @@ class Reception:
         for _, sock in self._waiting.values():
             sock.close()
 
-    def _hand_over(self, session: SessionRecord, sock: socket.socket, worker: Worker) -> None:
+    def _hand_over(self, session: SessionRecord, sock: socket.socket, worker: WorkerHandle) -> None:
         is_resumed = session.token != ""
         self._roster.assign(session, worker)
         kept = list(session.rings.values())

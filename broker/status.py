@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from broker.generation import Generation, Worker
+from broker.generation import Generation
 from broker.stats import (
     BUSY_SINCE_NS,
     DROPPED_REQUESTS,
@@ -18,6 +18,7 @@ from broker.stats import (
     sum_of,
     total,
 )
+from broker.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
     from broker.supervisor import Supervisor
@@ -57,7 +58,7 @@ def _pages(generation: Generation) -> list[Stats]:
 
 
 def _pools(supervisor: Supervisor, generation: Generation, pages: Sequence[Stats], now_ns: int) -> dict[str, Any]:
-    def told(worker: Worker) -> dict[str, Any]:
+    def told(worker: WorkerHandle) -> dict[str, Any]:
         busy_ns = worker.stats.page[BUSY_SINCE_NS]
         return {
             "pid": worker.pid,

@@ -20,7 +20,7 @@ from broker import admin, descriptors, health, lifeline, listener
 from broker.admin import AdminPeer
 from broker.config import ServeConfig
 from broker.control import Attached, Ended, Freed, Made, NotMade, Packet, Serving, Want
-from broker.generation import Generation, Worker
+from broker.generation import Generation
 from broker.health import HttpPeer
 from broker.listener import Acceptor, Listeners
 from broker.loop import Loop
@@ -32,6 +32,7 @@ from broker.roster import Roster
 from broker.settings import check_reload
 from broker.stats import Stats
 from broker.status import status_of
+from broker.worker_handle import WorkerHandle
 from ringbuf.errors import Code, RingbrokerError
 from ringbuf.segment import SegmentStore
 
@@ -159,14 +160,14 @@ class Supervisor:
     def _pools(self) -> list[str]:
         return [pool.name for pool in self.config.all_pools()]
 
-    def _least_loaded(self, pool: str) -> Worker | None:
+    def _least_loaded(self, pool: str) -> WorkerHandle | None:
         workers = self.current.workers if self.current else []
         able = [worker for worker in workers if worker.pool.name == pool and worker.is_serving]
         return min(able, key=lambda worker: sum(1 for _ in self.roster.served_by(worker)), default=None)
 
     # --- what workers say, and memory ---
 
-    def packet(self, worker: Worker, packet: Packet) -> None:
+    def packet(self, worker: WorkerHandle, packet: Packet) -> None:
         """See `generation.Events`."""
         match packet:
             case Serving():
@@ -183,7 +184,7 @@ class Supervisor:
 
     def _memory_made(self) -> None:
         for want, asker, outcome, _ in self._maker.done():
-            assert isinstance(asker, Worker)
+            assert isinstance(asker, WorkerHandle)
             ring = want.ring
             if isinstance(outcome, RingbrokerError):
                 asker.channel.send(NotMade(want.session, ring.number, outcome.code, outcome.text))
@@ -245,7 +246,7 @@ class Supervisor:
         else:
             self.reloads.failed(error)
 
-    def worker_lost(self, worker: Worker) -> None:
+    def worker_lost(self, worker: WorkerHandle) -> None:
         """See `generation.Events`."""
         for session in self.roster.served_by(worker):
             self.roster.ended(session.number, now_ns(), is_resumable=True, lost=worker.ended_for)

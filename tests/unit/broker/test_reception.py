@@ -6,12 +6,12 @@ import pytest
 
 from broker.config import PoolConfig
 from broker.control import Channel, Take, channel_pair, socket_of
-from broker.generation import Worker
 from broker.handshake import Handshake
 from broker.loop import Loop
 from broker.reception import Reception
 from broker.roster import Roster
 from broker.stats import Stats
+from broker.worker_handle import WorkerHandle
 from ringbuf.errors import Code
 from ringbuf.wire import messages
 from ringbuf.wire.messages import encode_frame
@@ -49,7 +49,7 @@ class Front:
     def start_worker(self):
         """A worker comes; return its end of the channel."""
         channel, far = channel_pair()
-        self.worker = Worker(1, PoolConfig("default"), 0, channel, Stats(), 0)
+        self.worker = WorkerHandle(1, PoolConfig("default"), 0, channel, Stats(), 0)
         end = Channel(socket_of(far))
         self.to_close += [self.worker, end]
         return end

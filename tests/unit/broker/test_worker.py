@@ -7,9 +7,9 @@ import os
 import numpy as np
 import pytest
 
-from broker import generation
 from broker.config import PoolConfig
 from broker.control import channel_pair
+from broker.worker_handle import WorkerHandle
 from ringbuf import segment
 from ringbuf.errors import Code
 from ringbuf.wire import messages
@@ -183,7 +183,7 @@ class Supervision(logging.Handler):
     def __init__(self, works):
         super().__init__()
         channel, self._far = channel_pair()
-        self._worker = generation.Worker(1, PoolConfig("default"), 0, channel, works.context.stats, 0)
+        self._worker = WorkerHandle(1, PoolConfig("default"), 0, channel, works.context.stats, 0)
         self._worker.is_serving = True
         self.seen = []
 

@@ -7,8 +7,8 @@ import pytest
 
 from broker.config import PoolConfig
 from broker.control import channel_pair
-from broker.generation import Worker
 from broker.stats import ALIVE_NS, BUSY_SINCE_NS, Stats
+from broker.worker_handle import WorkerHandle
 
 SECOND_NS = 10**9
 BEGAN_NS = 50 * SECOND_NS
@@ -18,7 +18,7 @@ BEGAN_NS = 50 * SECOND_NS
 def serving():
     """A worker that serves, without its process."""
     channel, far = channel_pair()
-    worker = Worker(1, PoolConfig("default"), 0, channel, Stats(), BEGAN_NS)
+    worker = WorkerHandle(1, PoolConfig("default"), 0, channel, Stats(), BEGAN_NS)
     worker.is_serving = True
     try:
         yield worker
