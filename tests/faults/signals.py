@@ -29,7 +29,7 @@ def parent_of(pid):
 def is_alive(pid):
     try:
         return _stat(pid)[0] not in "ZX"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # or while it was read
         return False
 
 

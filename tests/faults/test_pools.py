@@ -75,11 +75,11 @@ def test_a_model_of_another_pool_with_a_new_signature(tmp_path):
             for width in (2, 3):
                 write(width)
                 assert "generation" in admin.ask(broker.socket_path, "reload", START_TIMEOUT_S)
-                answer = None
-                while answer is None:
+                answers = []
+                while len(answers) == 0 or answers[-1] != [[4] * width]:  # the worker may not have sent it away yet
                     with suppress(ringbroker.SignatureChanged):
-                        answer = model(x)
-                assert answer.tolist() == [[4] * width]
+                        answers.append(model(x).tolist())
+                        assert answers[-1] in ([[4] * (width - 1)], [[4] * width])
         assert broker.stop() == 0
 
 

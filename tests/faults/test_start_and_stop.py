@@ -44,7 +44,7 @@ def refused(socket_path, *models, path=""):
 
 
 def test_sigterm_with_work_in_progress():
-    with running_broker(TWICE, SLOW) as broker:
+    with running_broker(TWICE, SLOW, "--drain-grace-s", "2") as broker:
         with Peer(broker.socket_path).hello() as peer:
             peer.open("twice")
             ring = peer.open("slow")

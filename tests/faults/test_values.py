@@ -33,11 +33,9 @@ def positive():
 @pytest.fixture(scope="module")
 def client():
     served = [f"{name}={__name__}:{name}" for name in ("scaled", "masked", "positive")]
-    with (
-        running_broker(*served, "--uniform", "scaled/rate") as broker,
-        ringbroker.connect(broker.socket_path) as client,
-    ):
-        yield client
+    with running_broker(*served, "--uniform", "scaled/rate") as broker:
+        with ringbroker.connect(broker.socket_path) as client:
+            yield client
         assert broker.stop() == 0
 
 
