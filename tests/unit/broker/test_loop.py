@@ -326,6 +326,36 @@ def test_flush_to_a_client_that_is_gone_takes_what_it_said_before(loop, join):
     assert peer.is_closed
 
 
+def test_flush_to_a_client_that_talks_on_without_listening_closes(loop, join):
+    """Or it would keep the loop for itself."""
+
+    class TalkedTo(Echo):
+        def receive(self, data, now_ns):
+            super().receive(data, now_ns)
+            assert len(self.received) < 100, "this has no end"
+            near.sendall(b"more")
+
+    peer = TalkedTo()
+    near, connection = join(peer)
+    near.shutdown(socket.SHUT_RD)
+    near.sendall(b"some")
+    peer.out += b"x"
+    loop.flush(connection)
+    assert peer.is_closed
+
+
+def test_flush_to_a_client_that_was_refused_hears_no_more_of_it(loop, join):
+    peer = Echo()
+    near, connection = join(peer)
+    near.sendall(b"let me in")
+    near.shutdown(socket.SHUT_RD)
+    peer.out += b"no"
+    peer.ended = True
+    loop.flush(connection)
+    assert peer.is_closed
+    assert not peer.received
+
+
 def test_a_tick_comes_about_once_a_second(loop, clock):
     ticks = []
     loop.on_tick.append(ticks.append)
