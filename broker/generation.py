@@ -215,17 +215,19 @@ class Generation:
                         for index in range(pool.workers):
                             self._fork(pool, index)
                 case Forked(number, pid):
-                    for worker in self.workers:
-                        if worker.number == number:
-                            worker.began_ns = self._clock_ns()
-                            worker.take_pid(pid)
+                    for worker in self._numbered(number):
+                        worker.began_ns = self._clock_ns()
+                        worker.take_pid(pid)
                 case Exited(number, how):
                     self._tell_loss(number, how)
-                    for worker in self.workers:
-                        if worker.number == number:
-                            worker.how = how
+                    for worker in self._numbered(number):
+                        worker.how = how
         if not self._channel.is_open:
             self._lose_loader()
+
+    def _numbered(self, number: int) -> list[WorkerHandle]:
+        """The worker of that number, unless it is gone."""
+        return [worker for worker in self.workers if worker.number == number]
 
     def _lose_loader(self) -> None:
         self._close_loader()

@@ -44,20 +44,21 @@ class Loader:
 
     def prepare(self) -> Catalog | None:
         """Load all models, and say so; None where forks of this process cannot run them. Raises `RingbrokerError`."""
-        catalog = self._catalog_of([model.without_plan() for model in self._load()])
+        loaded = self._load(self.channel, threads=1)
+        for model in loaded:
+            self.channel.send(_told(model))
+        catalog = self._catalog_of([model.without_plan() for model in loaded])
         gc.collect()
         gc.freeze()  # the models never become garbage, and a collection would copy every page that holds an object
         is_sound = forks_can_run(catalog, self._config.all_pools(), _PROOF_S * len(self._config.models))
         return catalog if is_sound else None
 
-    def _load(self) -> list[Model]:
+    def _load(self, channel: Channel, threads: int) -> list[Model]:
         loaded: list[Model] = []
         for config in self._config.models:
-            self.channel.send(Loading(config.name))
+            channel.send(Loading(config.name))
             for version in versions_of(config):
-                model = models.load(version, threads=1, number=len(loaded))
-                loaded.append(model)
-                self.channel.send(_told(model))
+                loaded.append(models.load(version, threads=threads, number=len(loaded)))
         return loaded
 
     def _catalog_of(self, loaded: Sequence[Model]) -> Catalog:
@@ -101,7 +102,8 @@ class Loader:
             channel = Channel(socket_of(descriptors[0]))
             try:
                 if catalog is None:
-                    catalog = self._load_in_worker(channel, self._pools[fork.pool].threads or 1)
+                    catalog = self._catalog_of(self._load(channel, self._pools[fork.pool].threads or 1))
+                    channel.send(Ready())
                 work(self._config, self._pools[fork.pool], catalog, fork, channel, descriptors[1])
                 status = 0
             except RingbrokerError as error:
@@ -112,15 +114,6 @@ class Loader:
             logger.exception("a worker ended by a bug")
         finally:
             os._exit(status)
-
-    def _load_in_worker(self, channel: Channel, threads: int) -> Catalog:
-        loaded: list[Model] = []
-        for config in self._config.models:
-            channel.send(Loading(config.name))
-            for version in versions_of(config):
-                loaded.append(models.load(version, threads=threads, number=len(loaded)))
-        channel.send(Ready())
-        return self._catalog_of(loaded)
 
     def _reap(self, wake: int) -> None:
         while _wait_for(wake, limit_s=0):

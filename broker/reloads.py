@@ -16,7 +16,6 @@ from ringbuf.errors import Code, RingbrokerError, name_of
 
 log = logging.getLogger("broker.reloads")
 
-
 _REFUSED = {"error": "BROKER_LOST: the broker is stopping, and loads nothing more", "code": Code.BROKER_LOST}
 
 

@@ -201,8 +201,8 @@ class Supervisor:
         config, problems = self._read_config()
         if self._watch is not None:  # also where it is wrong: what it misses may come
             self._watch.follow(self.config, config)
-        for problem in problems:
-            raise problem
+        if problems:
+            raise problems[0]
         check_reload(self.config, config)
         self._begin(config)
 
