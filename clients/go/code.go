@@ -74,7 +74,7 @@ const (
 	CodeNotSupported     Code = 6003 // the protocol reserves this, and this broker does not have it; the path names it
 	CodeBadAnswer        Code = 6004 // the broker sent what the protocol does not allow; the client closes the connection
 	CodeResumeRefused    Code = 6005 // the resume token is unknown, or its session was closed or kept for too long; connect without it and open the rings anew
-	CodeSignatureChanged Code = 6006 // the ring was opened for another signature than the model has now, or the model is gone; open a new ring
+	CodeSignatureChanged Code = 6006 // the ring was opened for another signature, max_rows or statefulness than the model has now, or the model is gone; open a new ring
 	CodePeerRefused      Code = 6007 // the broker does not serve the user that the client runs as
 	CodeSocketInUse      Code = 6101 // a live broker holds the socket
 	CodeSocketInvalid    Code = 6102 // the socket's path is too long, not a socket, or cannot be made
