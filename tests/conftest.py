@@ -78,6 +78,9 @@ def running_broker(
             first_line = process.stdout.readline()  # blocks until it listens, or is gone
             assert first_line.startswith("serving on "), log_path.read_text()
             yield RunningBroker(process, socket_path, log_path)
+        except BaseException:
+            print(log_path.read_text())  # beside the failure
+            raise
         finally:
             process.kill()
             process.wait()

@@ -85,6 +85,7 @@ def test_one_that_is_sent_away_meanwhile():
             stopped.stop()
             stopped.tell()
             assert admin.ask(broker.socket_path, "reload", START_TIMEOUT_S) == {"generation": 2}
+            until(lambda: len(leaks.processes(broker)) == before["processes"])  # its worker is gone
             until(lambda: broker.status()["resumable_sessions"] == 1)
             load.wait_for_more()
             stopped.go_on()
