@@ -44,6 +44,7 @@ _LEAST_BACKOFF_NS = 10**8
 _MOST_BACKOFF_NS = 5 * 10**9
 _FORK_AGAIN_NS = 10**9
 _LOADER_END_S = 5.0
+_RELOAD_NICENESS = "5"  # spares those who are served; 10 starves a load where others take every CPU (see docs)
 
 
 class Watcher(Protocol):
@@ -122,7 +123,8 @@ class Generation:
                 on_failure = stack.enter_context(contextlib.ExitStack())
                 on_failure.callback(channel.close)
                 passed = (far, config_fd, lifeline_fd)
-                command = [sys.executable, "-m", "broker.loader_process", *map(str, passed)]
+                niceness = "0" if self.number == 1 else _RELOAD_NICENESS
+                command = [sys.executable, "-m", "broker.loader_process", *map(str, passed), niceness]
                 process = subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, stdout=sys.stderr)
                 on_failure.pop_all()
         except OSError as error:

@@ -1,6 +1,6 @@
 """The loader's process, from its start to its end.
 
-    python -m broker.loader_process CHANNEL CONFIG LIFELINE      three descriptors, from the supervisor
+    python -m broker.loader_process CHANNEL CONFIG LIFELINE NICENESS      three descriptors, from the supervisor
 
 Where the models cannot be run in forks of the process that loaded them, it begins anew and lets every worker load for
 itself, which costs memory and time, and is said in the log.
@@ -29,18 +29,18 @@ def main() -> None:
         os.set_inheritable(fd, False)  # a command that a model runs does not get them
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # they are for the supervisor, also where a whole group gets them
-    importing = threading.Thread(target=_import_gently)
+    importing = threading.Thread(target=_import_at, args=[int(sys.argv[4])])
     importing.start()
     importing.join()
     _load_and_fork(channel_fd, config_fd, lifeline_fd)
 
 
-def _import_gently() -> None:
+def _import_at(niceness: int) -> None:
     """Import torch and all that needs it, which is most of a reload's work, while others serve beside it.
 
     Only a thread of its own can be nice for a while: who is nice may not take it back, and workers are to be forked.
     """
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + niceness)
     import broker.loader  # noqa: F401
 
 
@@ -71,7 +71,7 @@ def _load_and_fork(channel_fd: int, config_fd: int, lifeline_fd: int) -> None:
     logger.warning("the models cannot be run in forks of the process that loaded them: every worker loads its own")
     for fd in (channel_fd, config_fd, lifeline_fd):
         os.set_inheritable(fd, True)
-    os.execv(sys.executable, [sys.executable, "-m", "broker.loader_process", *sys.argv[1:4], _EACH])
+    os.execv(sys.executable, [sys.executable, "-m", "broker.loader_process", *sys.argv[1:5], _EACH])
 
 
 if __name__ == "__main__":
