@@ -2,11 +2,22 @@
 
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 
 def kill(pid, number=signal.SIGKILL):
     os.kill(pid, number)
+
+
+@contextmanager
+def stopped(pid):
+    """A process that does nothing meanwhile."""
+    kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        kill(pid, signal.SIGCONT)
 
 
 def worker_of(broker, client):

@@ -1,6 +1,5 @@
 """Loaders and supervisors that die or stop, by real signals, while bystanders check every answer."""
 
-import signal
 import subprocess
 import threading
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from tests.faults import leaks
 from tests.faults.conftest import models
 from tests.faults.deployed import ENVIRONMENT
 from tests.faults.load import Load
-from tests.faults.signals import is_alive, kill, loader_of, worker_of
+from tests.faults.signals import is_alive, kill, loader_of, stopped, worker_of
 from tests.faults.test_start_and_stop import refused
 from tests.faults.traps import WAITS, Trap, served
 from tests.faults.wire import HELLO, Client, Peer, until
@@ -137,31 +136,25 @@ def test_a_loader_dies_with_all_its_workers(pair, steady):
 
 
 def test_a_stopped_loader_replaces_a_worker_when_it_goes_on(pair, steady):
-    loader = loader_of(pair)
     with Client(pair.socket_path) as client:
         ring = client.peer.open("twice")
         ring.write(0, 2.0)
         assert client.peer.ask(8, 1)[0] == 72
-        kill(loader, signal.SIGSTOP)
-        try:
+        with stopped(loader_of(pair)):
             kill(worker_of(pair, client))
             assert client.is_lost()
             assert client.resume()["rings"] == [[ring.number, 0]], "in the other worker"
             assert client.peer.ask(*ring.infer(1))[0] == 69
-        finally:
-            kill(loader, signal.SIGCONT)
         assert ring.read(0, 1) == (4.0,)
 
 
 def test_clients_that_leave_while_they_wait_for_a_worker(pair, steady):
     """There is none, as the loader is stopped: one resumes its session, and ends it so; one begins its first."""
-    loader = loader_of(pair)
     with Client(pair.socket_path) as client:
         ring = client.peer.open("twice")
         ring.write(0, 2.0)
         assert client.peer.ask(8, 1)[0] == 72
-        kill(loader, signal.SIGSTOP)
-        try:
+        with stopped(loader_of(pair)):
             for pid in pair.worker_pids:
                 kill(pid)
             assert client.is_lost()
@@ -171,8 +164,6 @@ def test_clients_that_leave_while_they_wait_for_a_worker(pair, steady):
                 beginning.send(HELLO)
                 until(lambda: pair.status()["waiting_sessions"] == 4)  # and the steady ones
             until(lambda: pair.status()["waiting_sessions"] == 2)
-        finally:
-            kill(loader, signal.SIGCONT)
         with Peer(pair.socket_path) as late:
             assert late.ask(*HELLO[:4], {"resume": client.token})[2] == Code.RESUME_REFUSED
 

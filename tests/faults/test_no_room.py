@@ -5,7 +5,6 @@ import itertools
 import os
 import resource
 import shutil
-import signal
 import socket
 import subprocess
 import threading
@@ -21,7 +20,7 @@ from broker import admin
 from ringbuf.errors import RingbrokerError
 from tests.conftest import ROOT, broker_command, running_broker
 from tests.faults import leaks
-from tests.faults.signals import is_alive, kill, worker_of
+from tests.faults.signals import is_alive, kill, stopped, worker_of
 from tests.faults.wire import HELLO, Bystander, Client, Peer, framed, until
 
 SMALL_SHM = ("sh", "-c", 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh")
@@ -140,8 +139,7 @@ def test_the_backlog_is_full(dial):
     with running_broker("twice=tests.faults.models:twice", "--max-connections", "5000") as broker:
         with Bystander(broker.socket_path) as bystander, ExitStack() as stack:
             before = leaks.settled(broker)
-            kill(broker.pid, signal.SIGSTOP)
-            stack.callback(kill, broker.pid, signal.SIGCONT)
+            stack.enter_context(stopped(broker.pid))
             waiting = []
             with suppress(BlockingIOError):
                 while True:

@@ -1,6 +1,5 @@
 """Probes, by the command and over HTTP: what they say from the start to the end, whatever models and clients do."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from tests.conftest import ROOT, START_TIMEOUT_S, broker_command, running_broker
 from tests.faults import leaks
 from tests.faults.deployed import ENVIRONMENT, TWICE, health, started
 from tests.faults.models import twice
+from tests.faults.signals import kill, parent_of, stopped
 from tests.faults.wire import Bystander, Peer, until
 
 SLOW = "slow=tests.faults.models:slow"
@@ -58,12 +58,10 @@ def test_a_pool_without_a_worker_is_not_ready(tmp_path):
     """The worker's replacement cannot come: the loader is stopped."""
     with running_broker(TWICE, SLOW, "--pool", "second=slow") as broker:
         pid = broker.status()["pools"]["second"]["workers"][0]["pid"]
-        loader = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-        os.kill(loader, signal.SIGSTOP)
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: health(broker.socket_path, "--ready") == (1, "not ready: no worker serves the pool second"))
-        assert health(broker.socket_path)[0] == 0
-        os.kill(loader, signal.SIGCONT)
+        with stopped(parent_of(pid)):
+            kill(pid)
+            until(lambda: health(broker.socket_path, "--ready") == (1, "not ready: no worker serves the pool second"))
+            assert health(broker.socket_path)[0] == 0
         until(lambda: health(broker.socket_path, "--ready") == (0, "ready"))
 
 

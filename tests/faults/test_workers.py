@@ -11,7 +11,7 @@ from tests.conftest import running_broker
 from tests.faults import leaks
 from tests.faults.conftest import are_serving, models
 from tests.faults.load import Load
-from tests.faults.signals import kill, worker_of
+from tests.faults.signals import kill, stopped, worker_of
 from tests.faults.traps import WAITS, Trap, served
 from tests.faults.wire import HELLO, Client, Peer, until
 
@@ -213,12 +213,9 @@ def test_a_worker_that_is_stopped_for_a_while(pair, steady):
         ring = client.peer.open("twice")
         ring.write(0, 21.0)
         pid = worker_of(pair, client)
-        kill(pid, signal.SIGSTOP)
-        try:
+        with stopped(pid):
             client.peer.send(ring.infer(1))
             assert pid in pair.worker_pids
-        finally:
-            kill(pid, signal.SIGCONT)
         assert client.peer.receive()[:2] == [69, 1]
         assert ring.read(0, 1) == (42.0,)
 
