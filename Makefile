@@ -37,7 +37,7 @@ test: setup test-python test-go ## every test but the long runs
 
 .PHONY: test-python
 test-python: setup
-	python -m pytest
+	python -m pytest -n auto --dist loadfile
 
 .PHONY: test-go
 test-go: setup

@@ -68,7 +68,6 @@ def test_the_result_of_a_parameter_and_of_a_view():
         (TWO, (Y, Y), "outputs[1]", "the model gave float32[2, 4], its signature says int64[2]"),
         (TWO, iter((Y, N)), "outputs", "the model gave a tuple_iterator, its signature says 2"),
     ],
-    ids=str,
 )
 def test_mismatches(signature, result, path, text):
     error = mismatch(signature, result)
