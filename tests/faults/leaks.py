@@ -76,9 +76,11 @@ def census(broker):
 
 
 def settled(broker):
-    """The census when every ring that is being opened has been."""
+    """The census when every ring that is being opened has been, and no file is open for a moment."""
     until(lambda: not names(broker))
-    return census(broker)
+    while (now := census(broker)) != census(broker):
+        pass
+    return now
 
 
 def assert_back_to(before, broker, since=None):

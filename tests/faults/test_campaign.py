@@ -38,7 +38,7 @@ def test_workers_killed_under_load(repost):
     with running_broker(TWICE, "--workers", "2") as broker:
         with Load(broker.socket_path, repost=repost) as load:
             until(lambda: load.answers > 100)
-            before = leaks.census(broker)
+            before = leaks.settled(broker)
             waits = []
             for _ in range(KILLS):
                 time.sleep(choice.uniform(0.0, 0.05))

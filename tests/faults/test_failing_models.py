@@ -85,7 +85,7 @@ def test_client_that_is_gone_when_its_requests_have_expired(broker):
 @pytest.mark.parametrize("first", [1.0, models.RAISES])
 def test_an_idle_broker_lets_go_of_the_last_ring_that_it_ran(first, broker):
     until(lambda: not leaks.maps(broker) and not broker.status()["open_rings"])
-    before = leaks.census(broker)
+    before = leaks.settled(broker)
     with Peer(broker.socket_path).hello() as peer:
         ring = peer.open("picky")
         ring.write(0, first)
@@ -97,7 +97,7 @@ def test_an_idle_broker_lets_go_of_the_last_ring_that_it_ran(first, broker):
 
 def test_a_failure_that_keeps_its_frames_does_not_keep_the_ring(broker, undisturbed):
     """An error that holds itself holds its traceback, whose frames hold the inputs, which hold the segment."""
-    before = leaks.census(broker)
+    before = leaks.settled(broker)
     for _ in range(5):
         with Peer(broker.socket_path).hello() as peer:
             ring = peer.open("picky")

@@ -43,7 +43,7 @@ def test_too_many_connections():
     with running_broker("twice=tests.faults.models:twice", "--max-connections", "3") as broker:
         bystander = Bystander(broker.socket_path)
         with bystander, ExitStack() as stack:
-            before = leaks.census(broker)
+            before = leaks.settled(broker)
             guests = [stack.enter_context(Peer(broker.socket_path).hello()) for _ in range(2)]
             for _ in range(20):
                 with Peer(broker.socket_path) as refused:

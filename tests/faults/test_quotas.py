@@ -44,7 +44,7 @@ def opening(number, slots=2):
 
 @pytest.mark.parametrize("kinds", KINDS, ids=" and ".join)
 def test_memory_of_all_rings(broker, kinds):
-    before = leaks.census(broker)
+    before = leaks.settled(broker)
     peers = [greeted(broker, kind)[0] for kind in kinds]
     try:
         rings = [peers[at % 2].ask(*opening(at)) for at in range(3)]
