@@ -44,7 +44,8 @@ _LEAST_BACKOFF_NS = 10**8
 _MOST_BACKOFF_NS = 5 * 10**9
 _FORK_AGAIN_NS = 10**9
 _LOADER_END_S = 5.0
-_RELOAD_NICENESS = "5"  # spares those who are served; 10 starves a load where others take every CPU (see docs)
+# It spares those who are served; 10 spares them no more, and starves a load where others take every CPU
+_RELOAD_NICENESS = "5"
 
 
 class Watcher(Protocol):

@@ -1,6 +1,6 @@
 """The loader's process, from its start to its end.
 
-    python -m broker.loader_process CHANNEL CONFIG LIFELINE NICENESS      three descriptors, from the supervisor
+    python -m broker.loader_process CHANNEL CONFIG LIFELINE NICENESS      the first three are descriptors
 
 Where the models cannot be run in forks of the process that loaded them, it begins anew and lets every worker load for
 itself, which costs memory and time, and is said in the log.

@@ -78,9 +78,9 @@ def census(broker):
 def settled(broker):
     """The census when every ring that is being opened has been, and no file is open for a moment."""
     until(lambda: not names(broker))
-    while (now := census(broker)) != census(broker):
-        pass
-    return now
+    seen = [census(broker)]
+    until(lambda: seen.append(census(broker)) or seen[-1] == seen[-2])
+    return seen[-1]
 
 
 def assert_back_to(before, broker, since=None):
